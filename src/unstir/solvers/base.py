@@ -1,0 +1,123 @@
+"""One step from t to s: what every solver is, and the frames in which differential equations are stepped."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..condition import Condition
+from ..denoiser import Denoiser
+from ..errors import ConfigError
+from ..process import Gaussian, Process
+from ..process.base import unsqueeze_like
+from ..rng import Rng
+
+__all__ = ["Frame", "Solver", "Step", "Variable"]
+
+
+class Step(NamedTuple):
+    """x at s, the denoiser's x_0 on the way, and what a multistep method remembers."""
+
+    x: Tensor
+    x_0: Tensor
+    state: Any = None
+
+
+class Solver(ABC):
+    """A method that carries x_t to x_s, s < t; a frozen dataclass whose every field has a default.
+
+    All of its history lives in `Step.state`, so one solver object serves any number of trajectories at once.
+
+    Attributes:
+        process: the process it solves.
+        order: convergence order of the global error (weak order where `stochastic`); None = not fixed.
+        evaluations: denoiser calls per step, the last step excepted; None = varies.
+        stochastic: whether fresh noise is drawn.
+    """
+
+    process: ClassVar[type[Process]]
+
+    @property
+    @abstractmethod
+    def order(self) -> int | None: ...
+
+    @property
+    @abstractmethod
+    def evaluations(self) -> int | None: ...
+
+    @property
+    def stochastic(self) -> bool:
+        return False
+
+    @abstractmethod
+    def step(
+        self,
+        denoiser: Denoiser,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        cond: Condition | None,
+        state: Any,
+        rng: Rng,
+    ) -> Step:
+        """One step from x_t at t to s < t."""
+
+
+Variable = Literal["angle", "sigma", "time"]
+
+
+class Frame:
+    """The probability-flow ODE as dy/dh = slope with y = x / scale(t) and h = coordinate(t).
+
+    angle: y = x/sqrt(alpha^2+sigma^2), h = atan2(sigma, alpha), slope (alpha eps - sigma x_0)/sqrt(alpha^2+sigma^2);
+        finite everywhere, t = 1 of any schedule included.
+    sigma: y = x/alpha, h = sigma/alpha, slope eps; the frame of EDM, infinite where alpha = 0.
+    time: y = x, h = t, slope alpha' x_0 + sigma' eps; the frame of flow matching.
+    """
+
+    def __init__(self, variable: Variable, process: Gaussian) -> None:
+        if variable not in ("angle", "sigma", "time"):
+            raise ConfigError(
+                f"variable is {variable!r}", field="solver.variable", hint="accepted: 'angle', 'sigma', 'time'"
+            )
+        self.variable = variable
+        self.process = process
+
+    def scale(self, t: Tensor) -> Tensor:
+        """scale(t) with x = scale y."""
+        alpha, sigma = self.process.schedule.alpha(t), self.process.schedule.sigma(t)
+        if self.variable == "angle":
+            return torch.hypot(alpha, sigma)
+        return alpha if self.variable == "sigma" else torch.ones_like(t)
+
+    def coordinate(self, t: Tensor) -> Tensor:
+        """h(t)."""
+        alpha, sigma = self.process.schedule.alpha(t), self.process.schedule.sigma(t)
+        if self.variable == "angle":
+            return torch.atan2(sigma, alpha)
+        return sigma / alpha if self.variable == "sigma" else t
+
+    def slope(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
+        """dy/dh at x_t, given the denoised x_0."""
+        if self.variable == "time":
+            return self.process.velocity(x_t, x_0, t)
+        eps = self.process.eps(x_t, x_0, t)
+        if self.variable == "sigma":
+            return eps
+        alpha, sigma = self.process.scales(t, x_t)
+        return (alpha * eps - sigma * x_0) / unsqueeze_like(self.scale(t), x_t)
+
+    def advance(self, x_t: Tensor, slope: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """x_s = scale(s) (x_t/scale(t) + (h(s) - h(t)) slope)."""
+        h = self.coordinate(s) - self.coordinate(t)
+        ratio, step = self.scale(s) / self.scale(t), self.scale(s) * h
+        return unsqueeze_like(ratio, x_t) * x_t + unsqueeze_like(step, x_t) * slope
+
+    def touches_end(self, t: Tensor, s: Tensor) -> bool:
+        """Whether a second evaluation at s, or the frame at t, does not exist on this step."""
+        schedule = self.process.schedule
+        at_data = bool((schedule.sigma(s) == 0).any())
+        return at_data or (self.variable == "sigma" and bool((schedule.alpha(t) == 0).any()))
