@@ -39,6 +39,7 @@ class Preconditioned(Denoiser):
         parameterization: what F means.
         sigma_data: d, the standard deviation of the data, > 0.
         dtype: precision of the network's arithmetic, e.g. torch.bfloat16; None keeps that of x_t.
+        embedder: turns prompts into conditions; it is trained, averaged and saved with the network.
 
     Raises:
         IncompatibleError: the parameterization cannot recover x_0 on this schedule.
@@ -54,6 +55,7 @@ class Preconditioned(Denoiser):
         parameterization: Parameterization,
         sigma_data: float = 0.5,
         dtype: torch.dtype | None = None,
+        embedder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         parameterization.check(process.schedule)
@@ -62,6 +64,7 @@ class Preconditioned(Denoiser):
         self.parameterization = parameterization
         self.sigma_data = sigma_data
         self.dtype = dtype
+        self.embedder = embedder
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(c_skip, c_out, c_in) at t."""

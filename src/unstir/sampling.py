@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -89,8 +89,9 @@ def sample(
     *,
     cond: Condition | None = None,
     rng: Rng,
+    on_step: Callable[[Step], None] | None = None,
 ) -> Tensor:
-    """The end of the `trajectory`: data, where the grid ends at t = 0.
+    """The end of the `trajectory`: data, where the grid ends at t = 0. `on_step` sees every step.
 
     Where sigma(0) > 0 (variance exploding) a grid that ends at 0 still leaves that much noise, and one more
     call of the denoiser removes it.
@@ -100,6 +101,8 @@ def sample(
     """
     for step in trajectory(denoiser, solver, times, x, cond=cond, rng=rng):
         x = step.x
+        if on_step is not None:
+            on_step(step)
     if times[-1] == 0 and _noise_left(denoiser, times[-1]):
         x = denoiser(x, times[-1], cond)
     if x.is_floating_point() and not bool(x.isfinite().all()):

@@ -1,0 +1,81 @@
+"""What the verbs share: their arguments, their options, and how a result is printed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..config import parse_pairs
+from ..errors import ConfigError
+
+__all__ = [
+    "Arguments",
+    "DryRun",
+    "Json",
+    "Quiet",
+    "SettingsFile",
+    "console",
+    "one_subject",
+    "say",
+    "show",
+    "split",
+    "table",
+]
+
+PAIR = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)
+
+Arguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[SUBJECT] [KEY=VALUE]...", show_default=False, help="")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result and errors.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the settings, parameters, memory and time; do nothing.")
+]
+SettingsFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings from a YAML file; KEY=VALUE is stronger.")
+]
+
+
+def split(arguments: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
+    """(subjects, settings): ["photos/", "steps=20"] -> (["photos/"], {"steps": "20"})."""
+    pairs = [a for a in arguments or () if PAIR.fullmatch(a)]
+    return [a for a in arguments or () if not PAIR.fullmatch(a)], parse_pairs(pairs)
+
+
+def one_subject(subjects: Sequence[str], what: str, example: str) -> str:
+    """The subject; raises `ConfigError` unless there is exactly one."""
+    if len(subjects) == 1:
+        return subjects[0]
+    got = f"one {what} is needed" if not subjects else f"one {what} is taken, got: {' '.join(subjects)}"
+    raise ConfigError(got, field="SUBJECT", hint=f"for example: {example}")
+
+
+def show(text: str, data: Any, as_json: bool) -> None:
+    """The result, on standard output."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """Everything else, on standard error."""
+    if not quiet:
+        typer.echo(text, err=True)
+
+
+def console(quiet: bool) -> Any:
+    """A rich console on standard error; it honours NO_COLOR and knows whether it is a terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=quiet, highlight=False)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns of text, as wide as their widest entry."""
+    lines = [list(map(str, row)) for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

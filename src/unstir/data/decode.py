@@ -1,0 +1,206 @@
+"""One image file -> uint8 pixels, in a defined way; or the reason why not.
+
+Imports neither torch nor the rest of the package's machinery: `serve` runs in child processes (pool.py).
+
+Every picture becomes 8-bit RGB (or grey, where one channel is asked for):
+the first frame of an animation; EXIF orientation applied; palettes looked up; transparency laid on white;
+CMYK by (255 - C)(255 - K)/255; 16-bit grey v -> round(v / 257), 16-bit colour by its high byte; colour
+profiles are not applied.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import signal
+import stat
+import sys
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from unstir.data.identify import FORMATS, BadFile, identify, require_whole
+from unstir.limits import LIMITS
+
+__all__ = ["SECONDS", "answer", "decode", "fit", "measure", "read", "serve"]
+
+SECONDS = 20.0
+"""Wall-clock time a child may spend on one file."""
+
+_MEMORY = 3 * 2**30  # address space of a child: several copies of the largest accepted image
+_LARGEST_FILE = 2**29
+_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 exchange width and height
+
+
+# -- one file ---------------------------------------------------------------------------------------------
+def read(path: str) -> bytes:
+    """The bytes of a regular file. Raises `BadFile`: `missing`, `permission`, `not_media`, `too_large`, `io`."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise BadFile("not_media", "not a regular file")
+        if status.st_size > _LARGEST_FILE:
+            raise BadFile("too_large", f"{status.st_size:,} bytes, at most {_LARGEST_FILE:,} are read")
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise BadFile("missing", "the file is no longer there") from error
+    except PermissionError as error:
+        raise BadFile("permission", "the file may not be read") from error
+    except OSError as error:
+        raise BadFile("io", error.strerror or str(error)) from error
+
+
+def measure(data: bytes) -> tuple[int, int]:
+    """(height, width) of an image as it is meant to be seen, from its header."""
+    with _opened(data) as image:
+        width, height = image.size
+        turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+        return (width, height) if turned else (height, width)
+
+
+def decode(data: bytes, size: int | None, channels: int) -> tuple[np.ndarray, list[str]]:
+    """The pixels (H, W, channels) of an image and the names of the conversions it took.
+
+    Args:
+        data: the whole file.
+        size: side of the square to scale the short side to and to crop the centre of; None: as it is.
+        channels: 3 or, by the luma of ITU-R 601, 1.
+    """
+    with _opened(data) as image:
+        notes = [f"frames:{image.format}"] if getattr(image, "n_frames", 1) > 1 else []
+        if size is not None and image.format == "JPEG":
+            image.draft(None, (2 * size, 2 * size))  # type: ignore[no-untyped-call]
+        image.load()
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            notes.append("rotated")
+        picture, conversions = _to_rgb(ImageOps.exif_transpose(image))
+        notes += conversions
+    if size is not None:
+        if min(picture.size) < size and image.format != "JPEG":
+            notes.append("enlarged")
+        picture = fit(picture, size)
+    if channels == 1:
+        picture = picture.convert("L")
+    return np.asarray(picture).reshape(picture.height, picture.width, channels), notes
+
+
+def fit(picture: Image.Image, size: int) -> Image.Image:
+    """Scale the short side to `size` (bicubic, antialiased) and crop the centre: size x size pixels."""
+    side = min(picture.size)
+    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return picture.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+
+
+class _opened:
+    """`with _opened(data) as image:` a checked image; whatever Pillow raises inside becomes a `BadFile`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self) -> Image.Image:
+        kind = identify(self._data)
+        require_whole(kind, self._data)
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(io.BytesIO(self._data), formats=FORMATS)
+            if image.width * image.height > LIMITS.pixels:
+                raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+        except Exception as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return image
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._warnings.__exit__(kind, error, trace)
+        if isinstance(error, Exception) and not isinstance(error, BadFile):
+            raise _fault(error) from error
+
+
+def _fault(error: Exception) -> BadFile:
+    """The reason behind an exception of the decoder."""
+    text = " ".join(str(error).split())[:200]
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return BadFile("too_large", f"{text}; at most {LIMITS.pixels:,} pixels are decoded")
+    if isinstance(error, MemoryError) or "too large" in text.lower():
+        return BadFile("too_large", text or "needs too much memory")
+    if "truncated" in text.lower() or "not enough" in text.lower():
+        return BadFile("truncated", text)
+    return BadFile("corrupt", text or type(error).__name__)
+
+
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """An 8-bit RGB picture and the names of the conversions."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _from_deep_grey(image), ["16-bit"]
+    if image.mode == "CMYK":
+        return image.convert("RGB"), ["cmyk"]
+    notes = ["palette"] if image.mode in ("P", "PA") else []
+    if not image.has_transparency_data:
+        return image.convert("RGB"), notes
+    picture = image.convert("RGBA")
+    if picture.getextrema()[3] == (255, 255):
+        return picture.convert("RGB"), notes
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB"), [*notes, "alpha"]
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits, white at 65535, -> RGB."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise BadFile("unsupported", f"pixels of mode {image.mode} with no defined white; use 8 or 16 bits")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+# -- many files, in a child process -----------------------------------------------------------------------
+def answer(job: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """What is asked of one file: a JSON-able reply, and its pixels.
+
+    A job names a `path`. With `channels` (and `size`) the file is decoded, without it is measured. A bad
+    file's reply has `code` and `detail`.
+    """
+    try:
+        data = read(job["path"])
+        if "channels" not in job:
+            return {"shape": measure(data)}, b""
+        pixels, notes = decode(data, job["size"], job["channels"])
+        grey = bool((pixels == pixels[..., :1]).all())
+        return {"shape": pixels.shape, "grey": grey, "notes": notes, "format": identify(data)}, pixels.tobytes()
+    except BadFile as fault:
+        return {"code": fault.code, "detail": fault.detail}, b""
+    except Exception as error:  # a file must never stop the run
+        fault = _fault(error)
+        return {"code": fault.code, "detail": fault.detail}, b""
+
+
+def serve(seconds: float = SECONDS) -> None:
+    """Answer jobs, one JSON line each on stdin, until it closes: a JSON line and `bytes` pixels on stdout.
+
+    The process limits itself: memory, no files written, no core dump, and an alarm that kills it when one
+    file takes longer than `seconds`.
+    """
+    limits = {resource.RLIMIT_AS: _MEMORY, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}
+    for limit, value in limits.items():
+        with suppress(ValueError, OSError):  # not every system knows every limit
+            resource.setrlimit(limit, (value, value))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; its end closes stdin
+    out = sys.stdout.buffer
+    out.write(b"ready\n")
+    out.flush()
+    for line in sys.stdin.buffer:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        reply, pixels = answer(json.loads(line))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        out.write(json.dumps({**reply, "bytes": len(pixels)}).encode() + b"\n" + pixels)
+        out.flush()

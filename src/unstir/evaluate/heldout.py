@@ -1,0 +1,56 @@
+"""The loss on data the model has not seen, at fixed noise and fixed times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from ..condition import Batch
+from ..denoiser import Denoiser
+from ..objectives import Denoising
+from ..rng import Rng
+
+__all__ = ["HeldOut", "heldout_loss"]
+
+LEVELS = 10
+ITEMS = 500
+
+
+class HeldOut(NamedTuple):
+    """The mean loss, and that of each noise level t = 0.05, 0.15, ..., 0.95."""
+
+    loss: float
+    levels: tuple[float, ...]
+
+
+@torch.no_grad()
+def heldout_loss(
+    denoiser: Denoiser,
+    objective: Denoising,
+    batches: Callable[[int, int], Batch],
+    count: int,
+    micro_batch: int = 50,
+) -> HeldOut:
+    """The objective's mean over the first `count` held-out items (500 at most), 1/10 of them per noise level.
+
+    Item i always meets the same noise at the same time, so two numbers of one run differ by the model alone.
+
+    Args:
+        batches: (first, n) -> held-out items first..first+n-1.
+    """
+    count = min(count, ITEMS)
+    device = next(denoiser.parameters()).device
+    training = denoiser.training
+    denoiser.eval()
+    losses, levels = torch.zeros(count, dtype=torch.float64), torch.arange(count) % LEVELS
+    for first in range(0, count, micro_batch):
+        items = slice(first, min(first + micro_batch, count))
+        index = torch.arange(items.start, items.stop)
+        rng = Rng(torch.zeros_like(index)).fork("heldout", index).to(device)
+        t = ((levels[items] + 0.5) / LEVELS).double().to(device)
+        losses[items] = objective.loss_at(denoiser, batches(items.start, len(index)), t, rng).double().cpu()
+    denoiser.train(training)
+    per_level = [losses[levels == level] for level in range(min(LEVELS, count))]
+    return HeldOut(losses.mean().item(), tuple(x.mean().item() for x in per_level))

@@ -1,0 +1,158 @@
+"""What every network is: F(x, noise, condition), its configuration, and what it costs.
+
+A network knows nothing of processes, losses or solvers: `denoiser.Preconditioned` scales its input and
+output.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..condition import Condition
+from ..errors import ConfigError, IncompatibleError
+from ..schema import check, refuse
+from ..spec import dump, schema
+from .layers import NoiseEmbedding
+
+__all__ = [
+    "Network",
+    "NetworkConfig",
+    "count_flops",
+    "count_parameters",
+]
+
+
+class NetworkConfig(ABC):
+    """The settings of one kind of network: a frozen dataclass; every field is JSON-able and has a default."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError naming each field that is outside its annotated type or range."""
+        document = schema(type(self))
+        refuse(check(dump(self, type(self)), document, document)[1])
+
+    @abstractmethod
+    def build(self, channels: int, shape: tuple[int, ...], cond_dim: int = 0) -> Network:
+        """A network for x (B, channels, *shape) and `Condition.vector` (B, cond_dim), 0 = unconditional.
+
+        The weights are drawn from torch's global generator. Raises ConfigError for a size below 1 and
+        IncompatibleError for a number of spatial axes that this network has no layers for.
+        """
+
+
+class Network(nn.Module, ABC):
+    """F(x, noise, condition), (B, C, *S) -> (B, C, *S) in x's dtype.
+
+    noise: () or (B,), log-SNR / 4, finite. `condition.vector` (B, cond_dim) joins the noise level in one
+    embedding e, `condition.spatial` (B, spatial_channels, *S) joins x as channels. S may differ from `shape`,
+    the spatial size built for. Every row of the batch is computed on its own.
+    """
+
+    axes: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the numbers of spatial axes there are layers for
+
+    def __init__(
+        self,
+        channels: int,
+        shape: tuple[int, ...],
+        cond_dim: int,
+        *,
+        spatial_channels: int,
+        embedding: int,
+    ) -> None:
+        super().__init__()
+        if min(channels, cond_dim + 1, *shape, 1) < 1:
+            raise ConfigError(
+                f"got channels {channels}, shape {tuple(shape)}, cond_dim {cond_dim}; "
+                "a network takes channels and sizes >= 1 and cond_dim >= 0",
+                field="network",
+            )
+        if len(shape) not in self.axes:
+            raise IncompatibleError(
+                f"{type(self).__name__} works on data with {' or '.join(map(str, self.axes))} spatial axes, "
+                f"got shape {tuple(shape)}",
+                field="network",
+                hint="use mlp for points, unet or dit for sound, images and video",
+            )
+        self.channels = channels
+        self.shape = tuple(shape)
+        self.cond_dim = cond_dim
+        self.spatial_channels = spatial_channels
+        self.embed = NoiseEmbedding(embedding, cond_dim)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The memory format that its weights and inputs are fastest in."""
+        formats = {2: torch.channels_last, 3: torch.channels_last_3d}
+        return formats.get(len(self.shape), torch.contiguous_format)
+
+    def forward(self, x: Tensor, noise: Tensor, cond: Condition | None = None) -> Tensor:
+        cond = cond or Condition()
+        self._check(x, noise, cond)
+        e = self.embed(noise.expand(len(x)), cond.vector)
+        h = x if cond.spatial is None else torch.cat([x, cond.spatial], 1)
+        return self.body(h, e).to(x.dtype)
+
+    @abstractmethod
+    def body(self, x: Tensor, e: Tensor) -> Tensor:
+        """(B, C + spatial_channels, *S), e (B, embedding) -> (B, C, *S)."""
+
+    def _check(self, x: Tensor, noise: Tensor, cond: Condition) -> None:
+        """Raises IncompatibleError where an input is not what the network was built for."""
+        axes = len(self.shape)
+        if x.ndim != 2 + axes or x.shape[1] != self.channels:
+            wanted = ", ".join(["B", str(self.channels), *(f"S{i + 1}" for i in range(axes))])
+            raise _refused("x", x, f"({wanted})", "give data of the kind the network was built for")
+        if noise.shape not in ((), (len(x),)):
+            raise _refused("noise", noise, f"() or ({len(x)},)", "give one noise level, or one per sample")
+        for name, value, width, shape in (
+            ("vector", cond.vector, self.cond_dim, (len(x), self.cond_dim)),
+            ("spatial", cond.spatial, self.spatial_channels, (len(x), self.spatial_channels, *x.shape[2:])),
+        ):
+            if (None if value is None else tuple(value.shape)) != (shape if width else None):
+                hint = "give the condition the network was built for, or build it for this one"
+                raise _refused(f"cond.{name}", value, str(shape) if width else "None", hint)
+        if cond.tokens is not None:
+            hint = "pool the tokens into `vector`"
+            raise _refused("cond.tokens", cond.tokens, "None (no cross-attention)", hint)
+
+
+def _refused(field: str, got: Tensor | None, wanted: str, hint: str) -> IncompatibleError:
+    shape = None if got is None else tuple(got.shape)
+    return IncompatibleError(f"{field} has shape {shape}, the network takes {wanted}", field=field, hint=hint)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """How many numbers are learned."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def count_flops(network: Network, shape: Sequence[int] | None = None, *, backward: bool = False) -> int:
+    """Floating-point operations for one sample of size `shape`, default the one built for.
+
+    A multiply-add is two. Counts matrix products, convolutions and attention of the forward pass, and with
+    `backward` of the backward pass as well. It runs on the meta device: nothing is computed or allocated.
+    """
+
+    def meta(*size: int) -> Tensor:
+        return torch.empty(1, *size, device="meta")
+
+    size = tuple(shape or network.shape)
+    weights = {
+        name: torch.empty_like(weight, device="meta", requires_grad=True)
+        for name, weight in network.named_parameters()
+    }
+    cond = Condition(
+        vector=meta(network.cond_dim) if network.cond_dim else None,
+        spatial=meta(network.spatial_channels, *size) if network.spatial_channels else None,
+    )
+    with FlopCounterMode(display=False) as counter:
+        y = functional_call(network, weights, (meta(network.channels, *size), meta(), cond))
+        if backward:
+            y.sum().backward()
+    return counter.get_total_flops()

@@ -1,0 +1,496 @@
+"""The run directory: one folder that holds everything about one training, from first line to last sample.
+
+    runs/x/  config.yaml  env.json  cmd.txt  metrics.jsonl  report.jsonl  samples/step-N.png
+             checkpoints/step-N/{model.safetensors, state/, state.json, manifest.json}  checkpoints/last
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import __version__, config, recipes
+from .codecs import Codec, IdentityConfig, ScaleConfig
+from .condition import Batch
+from .data import Dataset, Info, Loader, open_data
+from .denoiser import Preconditioned
+from .embedders import Label, LabelConfig
+from .errors import CheckpointError, ConfigError, DataError, DeviceError
+from .evaluate import heldout_loss
+from .files import Lock, write_atomic
+from .networks.base import count_parameters
+from .objectives import Denoising
+from .pipeline import Defaults, ModelConfig, Pipeline
+from .recipes import Recipe
+from .rng import Rng
+from .spec import dump
+from .train import Checkpointer, MetricsLog, Progress, StopSignals, Trainer, load_latest, network_dtype
+from .train.progress import duration
+
+__all__ = ["Job", "Stopped", "Workload", "listing", "plan", "resume", "train"]
+
+_log = logging.getLogger(__name__)
+
+# settings of a finished or stopped run that may change when it goes on; all others would be another run
+FREE_ON_RESUME = (
+    "training.steps",
+    "training.time",
+    "training.checkpoint_every",
+    "training.preview_every",
+    "training.heldout_every",
+    "training.keep",
+    "training.threads",
+    "training.micro_batch",
+    "optimizer.lr",
+    "sampling",
+)
+
+Say = Callable[[str], None]
+
+
+class Stopped(Exception):  # noqa: N818
+    """Training was asked to stop, and did, with a checkpoint."""
+
+    def __init__(self, run: Path, exit_code: int) -> None:
+        super().__init__(f"stopped; {run} goes on with: unstir train --resume {run}")
+        self.run, self.exit_code = run, exit_code
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run costs, measured on this machine before it starts."""
+
+    parameters: int
+    seconds_per_step: float
+    seconds: float
+    memory: int
+    """Bytes: weights, gradients, optimizer, averages and the activations of one micro-batch."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe with its data, ready to train."""
+
+    recipe: Recipe
+    info: Info
+    train_set: Dataset
+    heldout: Dataset
+    pipeline: Pipeline
+    device: torch.device
+
+    @property
+    def denoiser(self) -> Preconditioned:
+        return self.pipeline.denoiser
+
+    def batches(self, data: Dataset, *, training: bool) -> Callable[[int, int], Batch]:
+        """(first, n) -> the batch of samples first..first+n-1: in training order, or as they lie."""
+        seed = self.recipe.training.seed
+        embedder, codec, device = self.denoiser.embedder, self.pipeline.codec, self.device
+        loader = Loader(data, seed, flip=bool(self.recipe.data.flip)) if training else None
+
+        def batch(first: int, n: int) -> Batch:
+            index = torch.arange(first, first + n)
+            x, y = loader.batch(first, n) if loader else data.take(index.numpy())
+            cond = None
+            if isinstance(embedder, Label):
+                y = _required(y)
+                if training:
+                    drop = Rng(torch.full((n,), seed)).fork("drop", index).uniform((n, 1))[:, 0]
+                    y = embedder.drop(y, drop < self.recipe.training.drop)
+                cond = embedder(y.to(device))
+            return Batch(_encode(codec, x.to(device)), cond, index.to(device))
+
+        return batch
+
+
+def _required(y: torch.Tensor | None) -> torch.Tensor:
+    if y is None:
+        raise DataError("the data has lost its labels", field="data", hint="train with labels=false")
+    return y
+
+
+def _encode(codec: Codec, x: torch.Tensor) -> torch.Tensor:
+    x_0 = codec.encode(x)
+    return x_0.contiguous(memory_format=torch.channels_last) if x_0.ndim == 4 else x_0
+
+
+# -- planning ----------------------------------------------------------------------------------------------
+def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
+    """Open the data, fill the recipe's blanks, build the network."""
+    settings = recipe.data
+    train_set, heldout = open_data(
+        settings.source,
+        size=settings.size,
+        channels=settings.channels,
+        max_bad=settings.max_bad,
+        heldout=settings.heldout,
+        report=report,
+    )
+    info = train_set.info
+    if not settings.labels:
+        train_set, heldout = train_set.without_labels(), heldout.without_labels()
+        info = train_set.info
+    device = _device(recipe.training.device)
+    recipe = recipes.resolve(recipe, train_set, device)
+    model = ModelConfig(
+        network=_chosen(recipe.network),
+        schedule=_chosen(recipe.schedule),
+        parameterization=_chosen(recipe.parameterization),
+        sigma_data=round(info.std, 3),
+        codec=ScaleConfig() if info.kind == "image" else IdentityConfig(),
+        shape=info.shape,
+        classes=info.classes,
+        class_counts=info.class_counts,
+        embedder=LabelConfig() if info.classes else None,
+        defaults=Defaults(
+            solver=_chosen(recipe.sampling.solver),
+            steps=_chosen(recipe.sampling.steps),
+            guidance=_chosen(recipe.sampling.guidance),
+        ),
+        kind=info.kind,
+        source=info.source,
+    )
+    if recipe.training.threads:
+        torch.set_num_threads(recipe.training.threads)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(recipe.training.seed)  # of the first weights, nothing else
+        denoiser = model.build(network_dtype(recipe.training.precision, device)).to(device)
+    if recipe.training.compile:
+        denoiser.network.compile()
+    for line in _words(info, heldout, recipe):
+        say(line)
+    return Job(recipe, info, train_set, heldout, Pipeline(model, denoiser), device)
+
+
+def _chosen(value: Any) -> Any:
+    if value is None:
+        raise ConfigError("a setting was left open", field="recipe", hint="this recipe must choose it")
+    return value
+
+
+def _words(info: Info, heldout: Dataset, recipe: Recipe) -> list[str]:
+    shape = "x".join(map(str, (*info.shape[1:], info.shape[0])))
+    labels = f", {len(info.classes)} classes" if info.classes else ", no labels"
+    bad = f", {info.bad} unreadable (see report.jsonl)" if info.bad else ""
+    lines = [f"data     {info.source}: {info.count:,} items of {shape}{labels}, {len(heldout):,} held out{bad}"]
+    lines += [f"         {note}" for note in info.notes]
+    task = "class-conditional" if info.classes else "unconditional"
+    flip = ", mirrored half of the time" if recipe.data.flip else ""
+    return [*lines, f"task     {task} generation{flip}"]
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(
+            f"device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            field="training.device",
+            hint="leave device out to use the best one there is; unstir doctor lists them",
+        ) from error
+    return device
+
+
+def measure(job: Job) -> Workload:
+    """Time one small forward and backward pass, count what it keeps, and scale both to the run."""
+    training = job.recipe.training
+    batch = _chosen(training.batch)
+    micro = training.micro_batch or batch
+    n = min(16, micro)
+    kept: list[int] = []
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        kept.append(x.untyped_storage().nbytes())
+        return x
+
+    batches = job.batches(job.train_set, training=True)
+    rng = Rng.of(0, n).to(job.device)
+    objective, denoiser = _chosen(job.recipe.objective), job.denoiser
+    seconds = 0.0
+    for _ in range(2):  # the first warms up
+        start = time.perf_counter()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            loss = objective.loss(denoiser, batches(0, n), rng).mean()
+        loss.backward()
+        seconds = time.perf_counter() - start
+    for parameter in denoiser.parameters():
+        parameter.grad = None
+    weights = sum(p.nbytes for p in denoiser.parameters())
+    memory = weights * (4 + len(training.ema)) + sum(kept) // 2 * micro // n
+    per_step = seconds * batch / n
+    total = training.time or per_step * _chosen(training.steps)
+    return Workload(count_parameters(denoiser), per_step, total, memory)
+
+
+def plan(recipe: Recipe, say: Say) -> dict[str, Any]:
+    """What `--dry-run` prints: the resolved recipe and its cost; nothing is written."""
+    job = prepare(recipe, None, say)
+    work = measure(job)
+    say(_cost(job, work))
+    return {
+        "recipe": dump(job.recipe, Recipe),
+        "parameters": work.parameters,
+        "seconds_per_step": round(work.seconds_per_step, 4),
+        "seconds": round(work.seconds, 1),
+        "memory_bytes": work.memory,
+    }
+
+
+def _cost(job: Job, work: Workload) -> str:
+    training = job.recipe.training
+    steps = training.steps or max(1, round(work.seconds / work.seconds_per_step))
+    name = type(job.recipe.network).__name__.removesuffix("Config")
+    return (
+        f"model    {name} of {work.parameters / 1e6:.2f} M parameters\n"
+        f"device   {job.device} ({torch.get_num_threads()} threads), batch {training.batch}, about {steps:,} "
+        f"steps in {duration(work.seconds)}, {work.memory / 2**30:.1f} GiB"
+    )
+
+
+# -- training ----------------------------------------------------------------------------------------------
+def train(
+    recipe: Recipe,
+    out: Path | None = None,
+    *,
+    given: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    say: Say = print,
+) -> Path:
+    """Train into a new run directory and return it.
+
+    Args:
+        recipe: the settings; what is None is chosen from the data.
+        out: the run directory; None takes runs/NAME-K, the first free K.
+        given: where each setting came from, for config.yaml.
+        overwrite: replace a run that is already there.
+
+    Raises:
+        ConfigError: `out` holds a run already.
+        Stopped: SIGINT or SIGTERM came; the run can be resumed.
+    """
+    run = out or _free(Path("runs"), recipe.data.source)
+    if (run / "config.yaml").exists() and not overwrite:
+        raise ConfigError(
+            f"{run} holds a run already",
+            field="out",
+            hint=f"unstir train --resume {run}, or another out=, or --overwrite",
+        )
+    _make(run)
+    with Lock(run / "lock"):
+        if overwrite:
+            _clear(run)
+        job = prepare(recipe, run / "report.jsonl", say)
+        values = dump(job.recipe, Recipe)
+        write_atomic(run / "config.yaml", config.to_yaml(values, dict(given or {})).encode())
+        write_atomic(run / "env.json", json.dumps(_environment(), indent=1).encode())
+        write_atomic(run / "cmd.txt", (" ".join(sys.argv) + "\n").encode())
+        say(_cost(job, measure(job)))
+        say(f"run      {run}")
+        return _loop(job, run, say)
+
+
+def resume(run: Path, changes: Mapping[str, Any] | None = None, *, say: Say = print) -> Path:
+    """Go on in the same directory, bit for bit where `steps` stays; `changes` may extend it.
+
+    Raises:
+        CheckpointError: there is nothing to resume.
+        ConfigError: a change would make it another run.
+    """
+    if not (run / "config.yaml").is_file():
+        raise CheckpointError(
+            f"{run} is not a run: it has no config.yaml", field="resume", hint="give the directory of a run"
+        )
+    layers = [config.read_file(run / "config.yaml"), config.Layer("command line", dict(changes or {}))]
+    if changes:
+        refused = [k for k in map(_path, changes) if not k.startswith(FREE_ON_RESUME)]
+        if refused:
+            raise ConfigError(
+                f"a run cannot change {', '.join(refused)} on the way",
+                field=refused[0],
+                hint="may change: " + ", ".join(FREE_ON_RESUME) + "; start a new run for the rest",
+            )
+        layers[0] = _without_rival(layers[0], [_path(k) for k in changes])
+    settings = config.settings("train", layers)
+    recipe = config.build("train", settings.values)
+    assert isinstance(recipe, Recipe)
+    with Lock(run / "lock"):
+        job = prepare(recipe, run / "report.jsonl", say)
+        say(f"run      {run}, resumed")
+        if changes:
+            values = dump(job.recipe, Recipe)
+            write_atomic(run / "config.yaml", config.to_yaml(values, settings.sources).encode())
+        return _loop(job, run, say)
+
+
+def _path(key: str) -> str:
+    found = config.locate(key, "train")
+    if not isinstance(found, str):
+        raise ConfigError(found.message, field=key, hint=found.hint)
+    return found
+
+
+def _without_rival(layer: config.Layer, changed: list[str]) -> config.Layer:
+    """The stored settings less `steps` where `time` is given now, and the other way round."""
+    rivals = {"training.steps": "time", "training.time": "steps"}
+    values = json.loads(json.dumps(layer.values))
+    for key in changed:
+        if key in rivals:
+            values["training"][rivals[key]] = None
+    return config.Layer(layer.source, values)
+
+
+def _loop(job: Job, run: Path, say: Say) -> Path:
+    recipe, training = job.recipe, job.recipe.training
+    objective = _chosen(recipe.objective)
+    batches = job.batches(job.train_set, training=True)
+    trainer = Trainer(job.denoiser, objective, batches, _chosen(recipe.optimizer), training)
+    meta = {"fingerprint": job.info.fingerprint}
+    if (found := load_latest(run)) is not None:
+        if found.meta.get("fingerprint") != job.info.fingerprint:
+            raise DataError(
+                f"the data in {job.info.source} is not what {run} was trained on so far",
+                field="data.source",
+                hint="bring the old files back, or start a new run",
+            )
+        trainer.load_state_dict(found.state)
+        say(f"         from step {trainer.step}")
+
+    def model_file(path: Path) -> None:
+        pipe = Pipeline(job.pipeline.config, job.denoiser, name=run.name)
+        with trainer.ema.average():
+            pipe.write(path)
+
+    with ExitStack() as stack:
+        metrics = stack.enter_context(MetricsLog(run / "metrics.jsonl", trainer.step))
+        save = Checkpointer(run, trainer, model_file, meta=meta, metrics=metrics)
+        stop = stack.enter_context(StopSignals())
+        unit = "img" if job.info.kind == "image" else "items"
+        progress = stack.enter_context(Progress(unit))
+        done = trainer.step
+        for step in trainer.steps():
+            metrics(step)
+            progress(step)
+            if step.step % _chosen(training.heldout_every) == 0:
+                _heldout(job, trainer, metrics)
+            if step.step % _chosen(training.preview_every) == 0:
+                _preview(job, trainer, run)
+            save(step.step)
+            done = step.step
+            if stop.exit_code is not None:
+                save.save()
+                raise Stopped(run, stop.exit_code)
+        loss = _heldout(job, trainer, metrics)
+        path = save.save()
+    _preview(job, trainer, run)
+    text = f", held-out loss {loss:.4f}" if loss is not None else ""
+    say(f"saved    {path}  step {done} in {duration(trainer.seconds)}{text}")
+    say(f"next     unstir sample {run}")
+    return run
+
+
+def _heldout(job: Job, trainer: Trainer, metrics: MetricsLog) -> float | None:
+    objective = job.recipe.objective
+    if not len(job.heldout) or not isinstance(objective, Denoising):
+        return None
+    with trainer.ema.average():
+        result = heldout_loss(
+            job.denoiser, objective, job.batches(job.heldout, training=False), len(job.heldout)
+        )
+    levels = [round(x, 6) for x in result.levels]
+    metrics({"step": trainer.step, "heldout_loss": result.loss, "heldout_levels": levels})
+    return result.loss
+
+
+def _preview(job: Job, trainer: Trainer, run: Path) -> None:
+    """A grid with fixed seeds, so that pictures of different steps can be compared."""
+    training = job.denoiser.training
+    job.denoiser.eval()
+    with trainer.ema.average():
+        samples = Pipeline(job.pipeline.config, job.denoiser, name=run.name).sample(n=16, seed=0)
+    job.denoiser.train(training)
+    (run / "samples").mkdir(exist_ok=True)
+    samples.save(run / "samples" / f"step-{trainer.step:06d}.png")
+
+
+# -- directories -------------------------------------------------------------------------------------------
+def listing(root: Path = Path("runs")) -> list[dict[str, Any]]:
+    """One row per run under `root`: its step, loss, held-out loss, size and time."""
+    rows = []
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if not (path / "config.yaml").is_file():
+            continue
+        row: dict[str, Any] = {"run": str(path), "step": 0, "loss": None, "heldout_loss": None, "seconds": 0.0}
+        row["data"] = config.read_file(path / "config.yaml").values["data"]["source"]
+        for record in read_metrics(path):
+            row |= {k: record[k] for k in row.keys() & record.keys()}
+        rows.append(row)
+    return rows
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl; a line torn by a crash is passed over."""
+    try:
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    records = []
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def _free(root: Path, source: str) -> Path:
+    name = Path(source).name or "run"
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
+    k = 1
+    while (root / f"{name}-{k}").exists():
+        k += 1
+    return root / f"{name}-{k}"
+
+
+def _make(run: Path) -> None:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        write_atomic(run / "env.json", b"{}")
+    except (OSError, CheckpointError) as error:
+        raise CheckpointError(
+            f"{run} cannot be written: {error}", field="out", hint="choose another out="
+        ) from error
+
+
+def _clear(run: Path) -> None:
+    import shutil
+
+    for name in ("checkpoints", "samples"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in ("metrics.jsonl", "report.jsonl", "config.yaml"):
+        (run / name).unlink(missing_ok=True)
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "unstir": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
