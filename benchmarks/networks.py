@@ -2,9 +2,10 @@
 
     python benchmarks/networks.py [--seconds 5] [--batch 128] [--size 28] [--json networks.json]
 
-For each network and precision: images per second of forward + backward + AdamW, the floating-point operations
-counted per image, and the share that is of the machine's own rate for one large matrix product, measured in the
-same run and precision. Compare ratios within one run; absolute numbers belong to one machine on one day.
+For each network and precision: images per second of forward + backward + AdamW, the floating-point
+operations counted per image, and the share that is of the machine's own rate for one large matrix product,
+measured in the same run and precision. Compare ratios within one run; absolute numbers belong to one machine
+on one day.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Settings of a command, from layers of text to one checked tree: defaults < preset < file < command line.
 
-Everything here works on `schema.json`, which is made from the dataclasses by `generate`; torch is imported by
-nothing but `generate` and `build`. A setting is named by its path, `training.steps`, or by its last name alone:
-in the command's own group first (`steps` of `train` is `training.steps`), elsewhere where only one path ends so.
+Everything here works on `schema.json`, which `generate` makes from the dataclasses; torch is imported by
+nothing but `generate` and `build`. A setting is named by its path, `training.steps`, or by its last name
+alone: in the command's own group first (`steps` of `train` is `training.steps`), elsewhere where only one
+path ends so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .errors import ConfigError
 from .schema import Problem, Schema, check, components, plain, refuse, resolve
@@ -71,6 +72,10 @@ def generate() -> dict[str, Any]:
     return {"train": spec.schema(Recipe), "sample": spec.schema(Request)}
 
 
+@overload
+def build(command: Literal["train"], values: Mapping[str, Any]) -> Recipe: ...
+@overload
+def build(command: Literal["sample"], values: Mapping[str, Any]) -> Request: ...
 def build(command: str, values: Mapping[str, Any]) -> Recipe | Request:
     """The command's settings as the dataclass they describe; raises `ConfigError` for values out of range."""
     from . import spec
@@ -247,7 +252,7 @@ def read_file(path: Path) -> Layer:
     if len(text) > MAX_FILE:
         raise refused("it is larger than 1 MiB")
     try:
-        tree = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+        tree = yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise refused(f"{error.problem or error.context}{line}") from None
@@ -284,7 +289,7 @@ def _lines(
             # a component's fields are judged against its own defaults, its name against the choice's
             chosen = components(setting, root).get(value.get("name", ""), resolve(setting, root))
             default = {"const": value.get("name"), "default": (setting.get("default") or {}).get("name")}
-            inner = chosen | {"properties": chosen["properties"] | {"name": default}}
+            inner = {"properties": {**chosen["properties"], "name": default}}
             yield from _lines(value, inner, root, given, f"{path}{key}.")
         else:
             origin = "default" if value == setting.get("default") else "measured"

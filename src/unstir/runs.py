@@ -26,9 +26,9 @@ from .condition import Batch
 from .data import Dataset, Info, Loader, open_data
 from .denoiser import Preconditioned
 from .embedders import Label, LabelConfig
-from .errors import CheckpointError, ConfigError, DataError, DeviceError
+from .errors import CheckpointError, ConfigError, DataError, DeviceError, NumericError
 from .evaluate import heldout_loss
-from .files import Lock, write_atomic
+from .files import Lock, require_space, write_atomic
 from .networks.base import count_parameters
 from .objectives import Denoising
 from .pipeline import Defaults, ModelConfig, Pipeline
@@ -298,7 +298,9 @@ def train(
         write_atomic(run / "config.yaml", config.to_yaml(values, dict(given or {})).encode())
         write_atomic(run / "env.json", json.dumps(_environment(), indent=1).encode())
         write_atomic(run / "cmd.txt", (" ".join(sys.argv) + "\n").encode())
-        say(_cost(job, measure(job)))
+        work = measure(job)
+        require_space(run, (_chosen(job.recipe.training.keep) + 1) * work.parameters * 4 * (4 + len(job.recipe.training.ema)))
+        say(_cost(job, work))
         say(f"run      {run}")
         return _loop(job, run, say)
 
@@ -380,24 +382,24 @@ def _loop(job: Job, run: Path, say: Say) -> Path:
         stop = stack.enter_context(StopSignals())
         unit = "img" if job.info.kind == "image" else "items"
         progress = stack.enter_context(Progress(unit))
-        done = trainer.step
+        begun, loss = trainer.step, None
         for step in trainer.steps():
             metrics(step)
             progress(step)
-            if step.step % _chosen(training.heldout_every) == 0:
-                _heldout(job, trainer, metrics)
-            if step.step % _chosen(training.preview_every) == 0:
+            last = step.progress >= 1
+            if last or step.step % _chosen(training.heldout_every) == 0:
+                loss = _heldout(job, trainer, metrics)
+            if last or step.step % _chosen(training.preview_every) == 0:
                 _preview(job, trainer, run)
             save(step.step)
-            done = step.step
             if stop.exit_code is not None:
                 save.save()
                 raise Stopped(run, stop.exit_code)
-        loss = _heldout(job, trainer, metrics)
         path = save.save()
-    _preview(job, trainer, run)
+    if trainer.step == begun:
+        say(f"         nothing left to do: {run} is at its end; steps=N or time=T extends it")
     text = f", held-out loss {loss:.4f}" if loss is not None else ""
-    say(f"saved    {path}  step {done} in {duration(trainer.seconds)}{text}")
+    say(f"saved    {path}  step {trainer.step} in {duration(trainer.seconds)}{text}")
     say(f"next     unstir sample {run}")
     return run
 
@@ -419,11 +421,14 @@ def _preview(job: Job, trainer: Trainer, run: Path) -> None:
     """A grid with fixed seeds, so that pictures of different steps can be compared."""
     training = job.denoiser.training
     job.denoiser.eval()
-    with trainer.ema.average():
-        samples = Pipeline(job.pipeline.config, job.denoiser, name=run.name).sample(n=16, seed=0)
-    job.denoiser.train(training)
-    (run / "samples").mkdir(exist_ok=True)
-    samples.save(run / "samples" / f"step-{trainer.step:06d}.png")
+    try:
+        with trainer.ema.average():
+            samples = Pipeline(job.pipeline.config, job.denoiser, name=run.name).sample(n=16, seed=0)
+        samples.save(run / "samples" / f"step-{trainer.step:06d}.png")
+    except (CheckpointError, NumericError) as error:  # a picture less is no reason to lose the run
+        _log.warning("no preview at step %d: %s", trainer.step, error)
+    finally:
+        job.denoiser.train(training)
 
 
 # -- directories -------------------------------------------------------------------------------------------

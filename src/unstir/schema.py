@@ -18,7 +18,7 @@ from typing import Any
 
 from .errors import ConfigError, did_you_mean
 
-__all__ = ["Problem", "Schema", "check", "components", "describe", "plain", "refuse", "resolve"]
+__all__ = ["Problem", "Schema", "check", "components", "describe", "mismatch", "plain", "refuse", "resolve"]
 
 Schema = Mapping[str, Any]
 
@@ -73,7 +73,7 @@ def check(value: Any, schema: Schema, root: Schema, field: str = "") -> tuple[An
             result, problems = check(value, option, root, field)
             if not problems:
                 return result, []
-        return value, [_wrong(value, schema, root, field)]
+        return value, [mismatch(value, schema, root, field)]
     target = resolve(schema, root)
     if target.get("type") == "object":
         return _object(value, target, root, field)
@@ -82,7 +82,7 @@ def check(value: Any, schema: Schema, root: Schema, field: str = "") -> tuple[An
     try:
         return _scalar(value, target), []
     except (ValueError, OverflowError):
-        return value, [_wrong(value, target, root, field)]
+        return value, [mismatch(value, target, root, field)]
 
 
 def _component(
@@ -90,10 +90,10 @@ def _component(
 ) -> tuple[Any, list[Problem]]:
     optional = {"type": "null"} in schema.get("anyOf", [])
     if value is None or (isinstance(value, str) and value.lower() in NONE):
-        return None, [] if optional else [_wrong(value, schema, root, field)]
+        return None, [] if optional else [mismatch(value, schema, root, field)]
     given = {"name": value} if isinstance(value, str) else value
     if not isinstance(given, Mapping):
-        return value, [_wrong(value, schema, root, field)]
+        return value, [mismatch(value, schema, root, field)]
     fields = {k: v for k, v in given.items() if k != "name"}
     wanted = given.get("name")
     if wanted is None:
@@ -121,7 +121,7 @@ def _having(fields: Mapping[str, Any], choice: Mapping[str, Schema]) -> str:
 
 def _object(value: Any, schema: Schema, root: Schema, field: str) -> tuple[Any, list[Problem]]:
     if not isinstance(value, Mapping):
-        return value, [_wrong(value, schema, root, field)]
+        return value, [mismatch(value, schema, root, field)]
     properties, result, problems = schema["properties"], {}, []
     prefix = f"{field}." if field else ""
     for key, item in value.items():
@@ -144,7 +144,7 @@ def _array(value: Any, schema: Schema, root: Schema, field: str) -> tuple[Any, l
         value = [value]
     fixed = schema.get("prefixItems")
     if fixed is not None and len(value) != len(fixed):
-        return value, [_wrong(value, schema, root, field)]
+        return value, [mismatch(value, schema, root, field)]
     result, problems = [], []
     for i, item in enumerate(value):
         one, wrong = check(item, fixed[i] if fixed is not None else schema["items"], root, f"{field}[{i}]")
@@ -215,13 +215,17 @@ def _one_of(value: Any, schema: Schema) -> Any:
     return next((o for o in schema["enum"] if str(o).lower() == str(value).lower()), None) or _not_a_number()
 
 
-def _wrong(value: Any, schema: Schema, root: Schema, field: str) -> Problem:
+def mismatch(value: Any, schema: Schema, root: Schema, field: str) -> Problem:
+    """The problem with a value that the schema does not accept, and what it does."""
     hint = None
     if isinstance(value, str) and (known := list(_words(schema, root))):
         hint = did_you_mean(value, known)
     got = "nothing" if value is None else repr(value)
-    return Problem(field, f"{field}: got {got if len(got) < 60 else got[:57] + '...'}, "
-                          f"accepted is {describe(schema, root)}", hint)
+    return Problem(
+        field,
+        f"{field}: got {got if len(got) < 60 else got[:57] + '...'}, accepted is {describe(schema, root)}",
+        hint,
+    )
 
 
 def _words(schema: Schema, root: Schema) -> Iterator[str]:
@@ -263,5 +267,9 @@ def describe(schema: Schema, root: Schema) -> str:
 
 def _range(schema: Schema) -> str:
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    limits = [f"{sign} {_limit(schema[key])}" for key, sign in signs.items() if key in schema]
     return " " + " and ".join(limits) if limits else ""
+
+
+def _limit(number: float) -> str:
+    return f"2^{round(math.log2(number))}" if number >= 2**31 else f"{number:.12g}"

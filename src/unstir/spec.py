@@ -7,8 +7,8 @@ the annotation leaves a choice:
 
 An annotation that is an abstract class means "any concrete class of that folder's `__all__`", so exporting a
 class is what registers it. Ranges are part of the annotation, `Annotated[float, Range(gt=0)]`, and the string
-under a field, or its entry under "Args:" in the class docstring, is its help text. Nothing is declared twice: the command line, YAML files, the model file's
-header and the studio's forms all read the schema made here.
+under a field, or its entry under "Args:" in the class docstring, is its help text. Nothing is declared twice:
+the command line, YAML files, the model file's header and the studio's forms all read the schema made here.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from functools import cache
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
-from .schema import Problem, check, refuse
+from .schema import Problem, check, mismatch, refuse
 
 __all__ = [
     "Count",
@@ -148,10 +149,9 @@ def _dump(value: Any, declared: Any) -> Any:
 
 
 def load(data: Any, declared: Any) -> Any:
-    """The component that `dump` wrote, or that a user's settings describe; raises `ConfigError` naming all faults.
+    """The component that `dump` wrote, or that a user's settings describe.
 
-    An optional component whose `name` is left out becomes a `Partial`.
-
+    An optional component whose `name` is left out becomes a `Partial`. Raises `ConfigError` naming all faults.
     `declared` is what `choices` takes: a component class, an abstract class, a folder's module or a mapping.
     """
     document = schema(declared)
@@ -166,8 +166,13 @@ def load(data: Any, declared: Any) -> Any:
 
 def validate(component: Any) -> None:
     """Raise `ConfigError` naming each field of a component that is outside its annotated type or range."""
-    document = schema(type(component))
-    refuse(check(dump(component, type(component)), document, document)[1])
+    document, data = schema(type(component)), dump(component, type(component))
+    checked, problems = check(data, document, document)
+    if not problems:  # text that could be read as the right type is still no such value
+        problems = [
+            mismatch(v, document["properties"][k], document, k) for k, v in data.items() if checked[k] != v
+        ]
+    refuse(problems)
 
 
 def _build(component: type, data: Mapping[str, Any], problems: list[Problem]) -> Any:
@@ -212,6 +217,15 @@ def _options(annotation: Any) -> tuple[Any, ...]:
 
 def schema(declared: Any) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a component or of a choice of components."""
+    return _schema(declared) if isinstance(declared, type) else _document(declared)
+
+
+@cache
+def _schema(declared: type) -> dict[str, Any]:
+    return _document(declared)
+
+
+def _document(declared: Any) -> dict[str, Any]:
     defs: dict[str, Any] = {}
     if _is_component(declared):
         return _object(declared, defs, named=False) | {"$defs": defs}
@@ -297,7 +311,7 @@ def _help(component: type) -> dict[str, str]:
     _, _, entries = (inspect.getdoc(component) or "").partition("Args:\n")
     texts = {field: " ".join(text.split()) for field, text in ARGUMENT.findall(entries)}
     body = ast.parse(textwrap.dedent(inspect.getsource(component))).body[0].body  # type: ignore[attr-defined]
-    for line, below in zip(body, body[1:], strict=False):
+    for line, below in pairwise(body):
         match line, below:
             case ast.AnnAssign(target=ast.Name(id=field)), ast.Expr(value=ast.Constant(value=str(text))):
                 texts[field] = " ".join(text.split())

@@ -147,6 +147,18 @@ def test_spatial_condition_is_seen(case: Case) -> None:
     assert not torch.allclose(first, second)
 
 
+@pytest.mark.parametrize("kind", ["UNet", "DiT"])
+def test_compiles_into_one_graph(kind: str) -> None:
+    """No Python between the layers that `torch.compile` would have to stop at."""
+    case = Case(kind, 2)
+    network = shaken(case.build())
+    torch.compiler.reset()
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    for size in (SIZES[2], ODD_SIZES[2]):
+        x, noise, cond = case.inputs(size)
+        torch.testing.assert_close(compiled(x, noise, cond), network(x, noise, cond))
+
+
 def test_wrong_inputs_are_named(case: Case) -> None:
     network = case.build()
     x, noise, cond = case.inputs()

@@ -1,4 +1,4 @@
-"""The trainer against its promises: resuming, planning, averaging and refusing, bit for bit where promised."""
+"""The trainer against its promises: resuming bit for bit, planning, averaging, refusing."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ def test_the_log_is_cut_to_the_checkpoint_and_a_torn_line_goes(tmp_path: Path) -
     path = tmp_path / "metrics.jsonl"
     with MetricsLog(path) as log:
         for step in (1, 2, 3):
-            log({"step": step, "loss": math.nan})
+            log({"step": step, "loss": math.nan, "levels": [1.5, math.inf]})
     with path.open("ab") as file:
         file.write(b'{"step": 4, "lo')
     with MetricsLog(path, step=2) as log:
         log({"step": 3, "loss": 0.5})
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
-        {"step": 1, "loss": None},
-        {"step": 2, "loss": None},
+        {"step": 1, "loss": None, "levels": [1.5, None]},
+        {"step": 2, "loss": None, "levels": [1.5, None]},
         {"step": 3, "loss": 0.5},
     ]
 
@@ -316,18 +316,23 @@ def test_the_average_can_be_borrowed_and_is_given_back() -> None:
     trainer = make()
     list(trainer.steps())
     raw = {name: p.detach().clone() for name, p in trainer.denoiser.named_parameters()}
-    with pytest.raises(KeyboardInterrupt), trainer.ema.average(1):
-        for name, p in trainer.denoiser.named_parameters():
-            assert torch.equal(p, trainer.ema.averages[1][name])
-        assert not torch.equal(trainer.denoiser.enter.weight, raw["enter.weight"])
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with trainer.ema.average(1):
+            assert all(torch.equal(p, averages[name]) for name, p in trainer.denoiser.named_parameters())
+            assert not torch.equal(averages["enter.weight"], raw["enter.weight"])
+            raise KeyboardInterrupt
+
+    averages = trainer.ema.averages[1]
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert all(torch.equal(p, raw[name]) for name, p in trainer.denoiser.named_parameters())
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 4, 30), (2, 30, 4)])
 def test_orthogonalized_matrices_keep_their_singular_vectors(shape: tuple[int, ...]) -> None:
     matrices = Rng.of(0, shape[0]).normal(shape, torch.float64)
-    U, S, V = torch.linalg.svd(matrices, full_matrices=False)
+    U, _, V = torch.linalg.svd(matrices, full_matrices=False)
     result = orthogonalize(matrices)
     diagonal = U.mT @ result @ V.mT
     values = diagonal.diagonal(dim1=1, dim2=2)

@@ -69,7 +69,7 @@ def newest(run: Path) -> int:
     return step
 
 
-# -- the writer ---------------------------------------------------------------------------------------------
+# -- the writer -----------------------------------------------------------------------------------------
 def test_a_checkpoint_comes_back_whole(tmp_path: Path) -> None:
     assert load_latest(tmp_path) is None
     put(tmp_path, 5, 10)
@@ -122,30 +122,32 @@ def test_a_disk_that_fails_at_any_operation_of_a_save_keeps_the_last_good(tmp_pa
 
 
 def test_three_refusals_in_a_row_end_the_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    full = {"now": True}
+    full, refused = [True], []
 
     def refusing(path: Path) -> None:
-        if full["now"]:
+        if full[0]:
+            refused.append(trainer.step)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         model_file(path)
 
-    trainer = make(checkpoint_every=2, steps=100)
-    saver = Checkpointer(tmp_path, trainer, refusing)
-    refused = 0
-    with pytest.raises(CheckpointError, match="No space left") as error:
+    def run() -> None:
+        saver = Checkpointer(tmp_path, trainer, refusing)
         for step in trainer.steps():
-            full["now"] = step.step != 4  # room for one checkpoint in between starts the count again
+            full[0] = step.step != 4  # room for one checkpoint in between starts the count again
             saver(step.step)
-            refused += step.step % 2 == 0 and full["now"]
+
+    trainer = make(checkpoint_every=2, steps=100)
+    with pytest.raises(CheckpointError, match="No space left") as error:
+        run()
     assert error.value.exit_code == 4
-    assert (trainer.step, refused) == (10, 3)
+    assert refused == [2, 6, 8, 10]
     assert caplog.text.count("training goes on") == 3
     found = load_latest(tmp_path)
     assert found is not None
     assert found.state.counters["step"] == 4
 
 
-# -- rot ------------------------------------------------------------------------------------------------------
+# -- rot ------------------------------------------------------------------------------------------------
 def test_a_rotten_checkpoint_is_named_and_the_one_before_it_taken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -213,7 +215,7 @@ def test_weights_that_are_not_finite_are_never_published(tmp_path: Path, bad: fl
     assert steps_of(tmp_path) == ["last", "step-5"]
 
 
-# -- processes ------------------------------------------------------------------------------------------------
+# -- processes ------------------------------------------------------------------------------------------
 class Quadratic:
     def loss(self, denoiser: nn.Module, batch: Batch, rng: Rng) -> Tensor:
         noise = rng.normal(tuple(batch.x_0.shape))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import struct
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-# -- crashes and failing disks ------------------------------------------------------------------------------
+# -- crashes and failing disks --------------------------------------------------------------------------
 def test_a_file_is_old_or_new_wherever_the_process_dies(tmp_path: Path) -> None:
     path = tmp_path / "file"
     seen = []
@@ -53,16 +54,16 @@ def test_a_file_is_old_or_new_wherever_the_process_dies(tmp_path: Path) -> None:
 def test_a_folder_is_whole_or_absent_wherever_the_process_dies(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     files = {"a": OLD, "state/b": lambda place: place.write_bytes(NEW)}
-    fired = 0
-    for fired in crashes(lambda: write_folder(path, files)):
+    seen = []
+    for n in crashes(lambda: write_folder(path, files)):
         if path.exists():
             assert verify_folder(path) == []
             assert (path / "state/b").read_bytes() == NEW
-            (tmp_path / "folder").rename(tmp_path / "done")
-            os.system(f"rm -r '{tmp_path / 'done'}'")
+            shutil.rmtree(path)
         remove_leftovers(tmp_path)
         assert names(tmp_path) == []
-    assert fired >= 10
+        seen.append(n)
+    assert len(seen) >= 10
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS])
@@ -87,7 +88,8 @@ def test_a_disk_that_fails_anywhere_leaves_old_or_new_and_no_litter(tmp_path: Pa
 def test_everything_is_flushed_before_it_is_published(tmp_path: Path) -> None:
     with at_operation(0, lambda: None) as met:
         write_folder(tmp_path / "folder", {"a": OLD, "b": NEW})
-    assert met == ["mkdir", *["write_bytes", "fsync"] * 3, "fsync", "rename", "fsync"]
+    order = [name for name in met if name != "mkdir"]
+    assert order == [*["write_bytes", "fsync"] * 3, "fsync", "rename", "fsync"]
 
 
 def test_a_writer_that_raises_leaves_nothing(tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_a_folder_without_room_or_permission_is_found_before_the_work(tmp_path: 
     assert names(tmp_path) == []
 
 
-# -- damage ---------------------------------------------------------------------------------------------------
+# -- damage ---------------------------------------------------------------------------------------------
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -144,7 +146,7 @@ def test_damage_is_found_and_named(tmp_path: Path, kind: str) -> None:
     assert message in problem
 
 
-# -- hostile files --------------------------------------------------------------------------------------------
+# -- hostile files --------------------------------------------------------------------------------------
 def safetensors(header: object, data: bytes = b"") -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
@@ -216,7 +218,7 @@ def test_the_first_ten_differences_are_listed(tmp_path: Path) -> None:
     assert lines[-1].strip() == "and 7 more"
 
 
-# -- the lock -------------------------------------------------------------------------------------------------
+# -- the lock -------------------------------------------------------------------------------------------
 def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     ready, go = os.pipe()
     holder = os.fork()

@@ -1,6 +1,6 @@
 """The command line: `unstir VERB [SUBJECT] [key=value ...] [--flags]`.
 
-One file per verb; a verb is registered by its line below. Results go to standard output, everything else to
+One file per verb, registered in `VERBS`. Results go to standard output, everything else to
 standard error. torch is imported inside the verbs, after the settings have been checked.
 """
 
@@ -11,9 +11,11 @@ import os
 import signal
 import sys
 import traceback
-from typing import Annotated, NoReturn
+from itertools import chain
+from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from .. import __version__
 from ..errors import UnstirError
@@ -43,7 +45,26 @@ Exit:   0 ok, 1 failed, 2 usage or settings, 3 data, 4 checkpoint or disk, 5 div
         6 device or memory, 130 interrupted, 143 terminated.
 Every command takes --debug: show where in the code an error came from."""
 
+# the verbs and the groups they are listed in; this line each is their registration
+VERBS = {
+    "Make": [demo, train, sample],
+    "Look": [inspect, data, runs, solvers],
+    "Set up": [config, doctor],
+}
+
+
+class Grouped(typer.core.TyperGroup):
+    """A list of commands under the titles of their groups, without the cost of importing rich."""
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+        for title, verbs in VERBS.items():
+            with formatter.section(title):
+                names = [verb.__name__ for verb in verbs]
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(100)) for name in names])
+
+
 app = typer.Typer(
+    cls=Grouped,
     help="Diffusion models: train on your own data, sample, look inside.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -52,15 +73,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-app.command()(train)
-app.command()(sample)
-app.command()(inspect)
-app.command()(data)
-app.command()(runs)
-app.command()(solvers)
-app.command()(config)
-app.command()(doctor)
-app.command()(demo)
+for verb in chain.from_iterable(VERBS.values()):
+    app.command(verb.__name__)(verb)
 
 
 def _print_version(wanted: bool) -> None:
@@ -121,7 +135,9 @@ def _known(error: Exception) -> UnstirError:
             hint="use a smaller training.micro_batch, network or n, or close other programs",
         )
     if isinstance(error, OSError):
-        return CheckpointError(f"{error.filename or 'the disk'}: {error.strerror or error}", field=error.filename)
+        return CheckpointError(
+            f"{error.filename or 'the disk'}: {error.strerror or error}", field=error.filename
+        )
     return UnstirError(
         f"{type(error).__name__}: {error}", hint="this is a fault of unstir; --debug shows where it happened"
     )

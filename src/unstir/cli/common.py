@@ -30,7 +30,7 @@ __all__ = [
 PAIR = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)
 
 Arguments = Annotated[
-    list[str] | None, typer.Argument(metavar="[SUBJECT] [KEY=VALUE]...", show_default=False, help="")
+    list[str] | None, typer.Argument(metavar="SUBJECT KEY=VALUE", show_default=False, hidden=True)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result and errors.")]
@@ -38,7 +38,8 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the settings, parameters, memory and time; do nothing.")
 ]
 SettingsFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings from a YAML file; KEY=VALUE is stronger.")
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings in YAML; KEY=VALUE is stronger."),
 ]
 
 

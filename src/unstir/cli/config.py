@@ -8,7 +8,7 @@ import typer
 
 from ..config import document, paths, presets
 from ..errors import ConfigError, did_you_mean
-from ..schema import Schema, components, describe
+from ..schema import Schema, components, describe, resolve
 from .common import Json, show, table
 
 __all__ = ["config"]
@@ -21,7 +21,7 @@ def config(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of its settings.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List every setting of a command: what it is, accepts and defaults to.
+    """List every setting of a command.
 
     \b
     Examples:
@@ -46,8 +46,12 @@ def config(
         }
         for path, setting in settings.items()
     }
-    rows = [(path, s["default"], s["accepts"], s["help"]) for path, s in data.items()]
-    text = table(("setting", "default", "accepts", "meaning"), rows)
+    lines = table(
+        ("setting", "default", "accepts"), ((p, s["default"], s["accepts"]) for p, s in data.items())
+    )
+    head, *settings_lines = lines.splitlines()
+    helps = ("\n    " + s["help"] if s["help"] else "" for s in data.values())
+    text = "\n".join([head, *(line + text for line, text in zip(settings_lines, helps, strict=True))])
     if command == "train":
         text += f"\n\npreset=NAME starts from one of: {', '.join(presets())}"
     show(text, data, as_json)

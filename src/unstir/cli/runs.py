@@ -16,7 +16,7 @@ def runs(
     folder: Annotated[Path, typer.Argument(help="Where the runs are.", show_default=True)] = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List the runs: how far they are, their loss, what they learn from.
+    """List the runs: how far they are and their loss.
 
     \b
     Examples:

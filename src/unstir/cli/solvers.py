@@ -8,7 +8,7 @@ __all__ = ["solvers"]
 
 
 def solvers(as_json: Json = False) -> None:
-    """List the solvers: order of convergence, denoiser calls a step, whether they draw noise.
+    """List the solvers, their order and cost.
 
     \b
     Examples:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
-from ..config import Layer, build, parse_pairs, read_file, read_preset, settings, take
+from ..config import Layer, Settings, build, read_file, read_preset, settings, take, to_yaml
 from ..errors import ConfigError
 from .common import Arguments, DryRun, Json, Quiet, SettingsFile, one_subject, say, show, split
-
-if TYPE_CHECKING:
-    from ..recipes import Recipe
 
 __all__ = ["train"]
 
@@ -24,16 +22,17 @@ def train(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run, in its own folder.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that out= holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that out= holds.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train on a folder of pictures, an .npz, IDX files, or built-in data (digits, emoji, ...).
+    """Train a model on your data.
 
-    Every setting is KEY=VALUE; what is left out is chosen from the data and the machine. `out=DIR` is the
-    run's folder, `preset=NAME` a group of settings. Values count in the order: built-in, preset, --config,
-    KEY=VALUE. All keys: unstir config train.
+    The data is a folder of pictures, an .npz, IDX files or built in (digits, emoji, fashion-mnist). Every
+    setting is KEY=VALUE; what is left out is chosen from the data and the machine. out=DIR is the run's
+    folder, preset=NAME a group of settings. The later counts: built-in values, preset, --config, KEY=VALUE.
+    All keys: unstir config train
 
     \b
     Examples:
@@ -42,17 +41,59 @@ def train(
       unstir train photos/ network=dit network.width=256 lr=3e-4 --dry-run
       unstir train --resume runs/digits steps=400
     """
-    from_user = partial(say, quiet=quiet)
     subjects, pairs = split(arguments)
+    tell = partial(say, quiet=quiet)
     if resume is not None:
-        _refuse_other_sources(subjects, pairs, config)
-        changes = settings("train", [_stored(resume), Layer("command line", pairs)]) and pairs
-        _finish(partial(_runs().resume, resume, changes, say=from_user), as_json)
+        _check_changes(resume, subjects, pairs, config)
+        from ..runs import resume as go_on
+
+        _finish(partial(go_on, resume, pairs, say=tell), as_json)
         return
-    out, preset = take(pairs, "out"), take(pairs, "preset")
-    recipe, given = _recipe(subjects, pairs, config, preset)
+    out = take(pairs, "out")
+    chosen = _settings(subjects, pairs, config)
+    from .. import runs
+
+    recipe = build("train", chosen.values)
     if dry_run:
-        show_plan(_runs().plan(recipe, from_user), given, as_json)
+        planned = runs.plan(recipe, tell)
+        show(
+            to_yaml(planned["recipe"], chosen.sources).rstrip(),
+            planned | {"sources": chosen.sources},
+            as_json,
+        )
         return
     where = Path(out).expanduser() if out else None
-    _finish(partial(_runs().train, recipe, where, given=given, overwrite=overwrite, say=from_user), as_json)
+    _finish(partial(runs.train, recipe, where, given=chosen.sources, overwrite=overwrite, say=tell), as_json)
+
+
+def _settings(subjects: list[str], pairs: dict[str, str], config: Path | None) -> Settings:
+    layers = []
+    if (name := take(pairs, "preset")) is not None:
+        layers.append(read_preset(name))
+    if config is not None:
+        layers.append(read_file(config))
+    if subjects or not any("data" in layer.values or "data.source" in layer.values for layer in layers):
+        source = one_subject(subjects, "folder or data set", "unstir train photos/")
+        layers.append(Layer("command line", {"data.source": source}))
+    return settings("train", [*layers, Layer("command line", pairs)])
+
+
+def _check_changes(run: Path, subjects: list[str], pairs: dict[str, str], config: Path | None) -> None:
+    """Refuses what cannot go with --resume, unknown keys and wrong types, before torch is imported."""
+    if subjects or config is not None:
+        got = " ".join(subjects) or f"--config {config}"
+        hint = "its data and settings are those of the run; only KEY=VALUE may be added"
+        raise ConfigError(f"--resume takes no '{got}'", field="--resume", hint=hint)
+    settings("train", [Layer("command line", {"data.source": str(run), **pairs})])
+
+
+def _finish(work: Callable[[], Path], as_json: bool) -> None:
+    """Does the work and prints the run's folder; a polite stop ends with the signal's exit code."""
+    from ..runs import Stopped
+
+    try:
+        run = work()
+    except Stopped as stopped:
+        say(str(stopped))
+        raise typer.Exit(stopped.exit_code) from None
+    show(str(run), {"run": str(run)}, as_json)

@@ -18,12 +18,12 @@ import signal
 import stat
 import sys
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from unstir.data.identify import FORMATS, BadFile, identify, require_whole
 from unstir.limits import LIMITS
@@ -35,12 +35,24 @@ SECONDS = 20.0
 
 _MEMORY = 3 * 2**30  # address space of a child: several copies of the largest accepted image
 _LARGEST_FILE = 2**29
-_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 exchange width and height
+_ORIENTATION = 0x0112  # the EXIF tag; its values 5 to 8 exchange width and height
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 # -- one file ---------------------------------------------------------------------------------------------
 def read(path: str) -> bytes:
-    """The bytes of a regular file. Raises `BadFile`: `missing`, `permission`, `not_media`, `too_large`, `io`."""
+    """The bytes of a regular file.
+
+    Raises `BadFile`: `missing`, `permission`, `not_media`, `too_large` or `io`.
+    """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
@@ -61,8 +73,7 @@ def measure(data: bytes) -> tuple[int, int]:
     """(height, width) of an image as it is meant to be seen, from its header."""
     with _opened(data) as image:
         width, height = image.size
-        turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-        return (width, height) if turned else (height, width)
+        return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def decode(data: bytes, size: int | None, channels: int) -> tuple[np.ndarray, list[str]]:
@@ -74,14 +85,16 @@ def decode(data: bytes, size: int | None, channels: int) -> tuple[np.ndarray, li
         channels: 3 or, by the luma of ITU-R 601, 1.
     """
     with _opened(data) as image:
-        notes = [f"frames:{image.format}"] if getattr(image, "n_frames", 1) > 1 else []
         if size is not None and image.format == "JPEG":
-            image.draft(None, (2 * size, 2 * size))  # type: ignore[no-untyped-call]
+            image.draft(None, (2 * size, 2 * size))  # the decoder itself can halve, far faster
         image.load()
-        if image.getexif().get(_ORIENTATION, 1) != 1:
+        turn = _TURNS.get(_orientation(image))
+        picture, notes = _to_rgb(image if turn is None else image.transpose(turn))
+        if turn is not None:
             notes.append("rotated")
-        picture, conversions = _to_rgb(ImageOps.exif_transpose(image))
-        notes += conversions
+        with suppress(Exception):  # later frames may be damaged: they are not used
+            if image.is_animated:  # type: ignore[attr-defined]
+                notes.append("animation")
     if size is not None:
         if min(picture.size) < size and image.format != "JPEG":
             notes.append("enlarged")
@@ -99,32 +112,31 @@ def fit(picture: Image.Image, size: int) -> Image.Image:
     return picture.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
-class _opened:
-    """`with _opened(data) as image:` a checked image; whatever Pillow raises inside becomes a `BadFile`."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._warnings = warnings.catch_warnings()
-
-    def __enter__(self) -> Image.Image:
-        kind = identify(self._data)
-        require_whole(kind, self._data)
-        self._warnings.__enter__()
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """A whole image of an accepted format and size; whatever Pillow raises meanwhile becomes a `BadFile`."""
+    require_whole(identify(data), data)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            image = Image.open(io.BytesIO(self._data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > LIMITS.pixels:
                 raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
-        except Exception as error:
-            self.__exit__(type(error), error, None)
+            yield image
+        except BadFile:
             raise
-        return image
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        self._warnings.__exit__(kind, error, trace)
-        if isinstance(error, Exception) and not isinstance(error, BadFile):
+        except Exception as error:
             raise _fault(error) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 (upright) where the tags are damaged, which says nothing about the pixels."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if value in _TURNS else 1
 
 
 def _fault(error: Exception) -> BadFile:
@@ -149,7 +161,7 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if not image.has_transparency_data:
         return image.convert("RGB"), notes
     picture = image.convert("RGBA")
-    if picture.getextrema()[3] == (255, 255):
+    if picture.getchannel("A").getextrema() == (255, 255):
         return picture.convert("RGB"), notes
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture).convert("RGB"), [*notes, "alpha"]
@@ -176,12 +188,15 @@ def answer(job: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
             return {"shape": measure(data)}, b""
         pixels, notes = decode(data, job["size"], job["channels"])
         grey = bool((pixels == pixels[..., :1]).all())
-        return {"shape": pixels.shape, "grey": grey, "notes": notes, "format": identify(data)}, pixels.tobytes()
-    except BadFile as fault:
-        return {"code": fault.code, "detail": fault.detail}, b""
-    except Exception as error:  # a file must never stop the run
-        fault = _fault(error)
-        return {"code": fault.code, "detail": fault.detail}, b""
+        return {
+            "shape": pixels.shape,
+            "grey": grey,
+            "notes": notes,
+            "format": identify(data),
+        }, pixels.tobytes()
+    except Exception as error:  # whatever it is, one file must not stop the others
+        bad = error if isinstance(error, BadFile) else _fault(error)
+        return {"code": bad.code, "detail": bad.detail}, b""
 
 
 def serve(seconds: float = SECONDS) -> None:

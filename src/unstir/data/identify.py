@@ -18,7 +18,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 class BadFile(Exception):
-    """One file cannot be used: a reason `code` for programs and a `detail` for people. Never leaves the reader."""
+    """One file cannot be used: a reason `code` and, for people, a `detail`. Never leaves the reader."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")

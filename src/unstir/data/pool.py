@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -87,7 +88,8 @@ class _Child:
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             bufsize=-1,
         )
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         if self._stdout.readline() != b"ready\n":
             self.close()
@@ -98,15 +100,13 @@ class _Child:
 
     def ask(self, job: dict[str, Any]) -> Reply:
         """The reply to one job; `timeout` or `decoder_crash` when the process dies over it."""
-        try:
+        with suppress(BrokenPipeError, json.JSONDecodeError):  # how a dying child looks from here
             self._stdin.write(json.dumps(job).encode() + b"\n")
             self._stdin.flush()
             reply = json.loads(self._stdout.readline())
             pixels = self._stdout.read(reply["bytes"])
             if len(pixels) == reply["bytes"]:
                 return reply, pixels
-        except (BrokenPipeError, json.JSONDecodeError):
-            pass
         status = self.close()
         self._start()
         if status == -signal.SIGALRM:
@@ -117,8 +117,6 @@ class _Child:
     def close(self) -> int:
         """End the process; its exit status, negative for a signal."""
         for pipe in (self._stdin, self._stdout):
-            try:
+            with suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                pass
         return self._process.wait()

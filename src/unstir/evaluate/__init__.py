@@ -1,5 +1,6 @@
 """What a model is worth, in numbers."""
 
 from .heldout import HeldOut, heldout_loss
+from .neighbours import Neighbours, nearest
 
-__all__ = ["HeldOut", "heldout_loss"]
+__all__ = ["HeldOut", "Neighbours", "heldout_loss", "nearest"]

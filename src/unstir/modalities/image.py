@@ -1,8 +1,8 @@
-"""Pictures as files: one, a sheet of many, a folder, arrays, the movie of a denoising; each carries its recipe.
+"""Pictures as files: one, a sheet, a folder, arrays, the movie of a denoising; each carries its recipe.
 
-Pictures are uint8 (N, H, W, C) with C = 1 or 3. A recipe is JSON-able; it is stored in a PNG as the iTXt chunk
-`unstir`, in a GIF as the comment, in an .npz as the array `recipe`. No file holds a time or a path, so the same
-pictures with the same recipe give the same bytes.
+Pictures are uint8 (N, H, W, C) with C = 1 or 3. A recipe is JSON-able; it is stored in a PNG as the iTXt
+chunk `unstir`, in a GIF as the comment, in an .npz as the array `recipe`. No file holds a time or the path it
+is written to, so the same pictures with the same recipe give the same bytes.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def write_samples(samples: Sampled, path: str | Path) -> Path:
 
 
 def check_path(path: str | Path, movie: bool = False) -> str:
-    """The ending of a path that samples can be written to, "" for a folder; raises `ConfigError` for others."""
+    """The ending of a path samples can be written to, "" for a folder; `ConfigError` for any other."""
     ending = "" if str(path).endswith("/") else Path(path).suffix.lower()
     if ending not in ("", ".png", ".npz", ".gif"):
         raise ConfigError(
@@ -173,7 +173,9 @@ def _pictures(images: np.ndarray) -> np.ndarray:
     return images if images.ndim == 4 else points.to_picture(images)
 
 
-def encode_png(images: np.ndarray, recipe: Mapping[str, Any] | None = None, columns: int | None = None) -> bytes:
+def encode_png(
+    images: np.ndarray, recipe: Mapping[str, Any] | None = None, columns: int | None = None
+) -> bytes:
     """The bare picture of one, a sheet of several; grey stays grey."""
     info = PngImagePlugin.PngInfo()
     if recipe is not None:
@@ -186,7 +188,7 @@ def encode_png(images: np.ndarray, recipe: Mapping[str, Any] | None = None, colu
 def encode_npz(
     images: np.ndarray, recipe: Mapping[str, Any], seeds: Sequence[int], labels: Sequence[int] | None = None
 ) -> bytes:
-    """`x` uint8 (N, H, W, C), `seed` int64 (N,), with labels `y` int64 (N,), and `recipe`, a string of JSON."""
+    """`x` uint8 (N, H, W, C), `seed` int64 (N,), with labels `y` int64 (N,), and `recipe`, JSON text."""
     arrays = {"x": images, "seed": np.asarray(seeds, np.int64), "recipe": np.asarray(_json(recipe))}
     if labels is not None:
         arrays["y"] = np.asarray(labels, np.int64)

@@ -108,7 +108,7 @@ class Network(nn.Module, ABC):
         if x.ndim != 2 + axes or x.shape[1] != self.channels:
             wanted = ", ".join(["B", str(self.channels), *(f"S{i + 1}" for i in range(axes))])
             raise _refused("x", x, f"({wanted})", "give data of the kind the network was built for")
-        if noise.shape not in ((), (len(x),)):
+        if noise.ndim > 1 or (noise.ndim == 1 and len(noise) != len(x)):
             raise _refused("noise", noise, f"() or ({len(x)},)", "give one noise level, or one per sample")
         for name, value, width, shape in (
             ("vector", cond.vector, self.cond_dim, (len(x), self.cond_dim)),

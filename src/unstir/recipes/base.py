@@ -10,7 +10,7 @@ from ..objectives import Objective
 from ..parameterization import Parameterization
 from ..process import Schedule
 from ..solvers.base import Solver
-from ..spec import Count, Fraction, Range
+from ..spec import Fraction, Range
 from ..train.optim import AdamW, Muon
 from ..train.settings import Training
 

@@ -88,4 +88,6 @@ def _length_until(path: Path, step: int) -> int:
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -47,7 +47,8 @@ class Orthogonalized(torch.optim.Optimizer):
         nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
         updates = orthogonalize(torch.stack([u.flatten(1) for u in nesterov]))
         rate = group["lr"] * 0.2 * max(updates.shape[1:]) ** 0.5
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(
             parameters, [u.view(p.shape) for u, p in zip(updates, parameters, strict=True)], alpha=-rate
         )

@@ -1,0 +1,90 @@
+"""`unstir sample`: from a model to pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..config import Layer, build, read_file, settings
+from .common import Arguments, DryRun, Json, Quiet, SettingsFile, one_subject, say, show, split
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
+    from ..recipes import Request
+
+__all__ = ["sample"]
+
+MANY = 100  # more than this do not fit on a sheet that a person looks at
+
+
+def sample(
+    arguments: Arguments = None,
+    config: SettingsFile = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw samples from a model.
+
+    The model is a run, RUN@STEP or a .safetensors file. out=FILE.png is a sheet (n=1: the bare picture),
+    FILE.npz arrays x and seed, FILE.gif with movie=1 the denoising itself, DIR/ single files; left out,
+    samples.png, or samples.npz for more than 100. Sample i depends on seed + i alone. Every file carries its
+    recipe: unstir inspect FILE. All keys: unstir config sample
+
+    \b
+    Examples:
+      unstir sample runs/digits
+      unstir sample runs/digits n=16 steps=20 seed=7 solver=dpmpp2m guidance=2 label=3 out=threes.png
+      unstir sample runs/digits n=4 out=denoise.gif movie=1
+      unstir sample runs/digits n=2000 out=many.npz
+    """
+    subjects, pairs = split(arguments)
+    model = one_subject(subjects, "model", "unstir sample runs/digits")
+    layers = [read_file(config)] if config else []
+    chosen = settings("sample", [*layers, Layer("command line", pairs)])
+
+    from ..modalities import check_path
+
+    request = build("sample", chosen.values)
+    out = request.out or _default_path(request)
+    check_path(out, request.movie)
+
+    from .. import load
+
+    pipe = load(model)
+    if dry_run:
+        plan = pipe.describe() | {"request": _arguments(request, pipe), "out": out}
+        show("\n".join(f"{k:<11}{v}" for k, v in plan.items() if k != "config"), plan, as_json)
+        return
+    samples = pipe.sample(**_arguments(request, pipe))
+    path = samples.save(out)
+    height, width = samples.images.shape[1:3] if samples.images.ndim == 4 else (1, samples.images.shape[1])
+    tell = partial(say, quiet=quiet)
+    tell(
+        f"{request.n} of {width}x{height}, {samples.recipe['steps']} steps, {samples.evaluations} denoiser "
+        f"calls, {samples.seconds:.1f} s, seed {samples.seeds[0]}..{samples.seeds[-1]}"
+    )
+    show(str(path), {"out": str(path), "recipe": samples.recipe, "seconds": samples.seconds}, as_json)
+
+
+def _default_path(request: Request) -> str:
+    if request.movie:
+        return "samples.gif"
+    return "samples.png" if request.n <= MANY else "samples.npz"
+
+
+def _arguments(request: Request, pipe: Pipeline) -> dict[str, Any]:
+    """The keywords of `Pipeline.sample`."""
+    from ..spec import complete
+
+    named = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
+    wanted, movie, _ = named.pop("sampling"), named.pop("movie"), named.pop("out")
+    solver = complete(wanted.solver, pipe.config.defaults.solver)
+    return named | {
+        "solver": solver,
+        "steps": wanted.steps,
+        "grid": wanted.grid,
+        "guidance": wanted.guidance,
+        "record": movie,
+    }

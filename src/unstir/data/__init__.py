@@ -1,0 +1,36 @@
+"""Files -> items -> batches: folders of images, arrays, built-in sets; whatever is bad is named, not fatal.
+
+Reading and describing data does not import torch; `Loader` and `Dataset.take` do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unstir.data.dataset import Dataset, Info
+from unstir.data.items import Fault
+from unstir.data.report import contact_sheet, describe, describe_lines
+from unstir.data.source import open_data, source_names
+
+if TYPE_CHECKING:
+    from unstir.data.loader import Loader
+
+__all__ = [
+    "Dataset",
+    "Fault",
+    "Info",
+    "Loader",
+    "contact_sheet",
+    "describe",
+    "describe_lines",
+    "open_data",
+    "source_names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Loader":
+        from unstir.data.loader import Loader
+
+        return Loader
+    raise AttributeError(f"module 'unstir.data' has no attribute {name!r}")

@@ -1,0 +1,78 @@
+"""What a data set is, for people: lines of text and a contact sheet."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from unstir.data.dataset import Dataset
+from unstir.data.items import printable
+
+__all__ = ["contact_sheet", "describe", "describe_lines"]
+
+_CLASSES_SHOWN = 12
+_GAP = 2  # white pixels between pictures
+
+
+def describe(train: Dataset, heldout: Dataset) -> dict[str, Any]:
+    """The `Info` of the training part, the number of items held out, the bad files by reason."""
+    codes = [fault.code for fault in train.items.bad]
+    return {
+        **train.info.to_dict(),
+        "heldout": len(heldout),
+        "bad_codes": {code: codes.count(code) for code in sorted(set(codes))},
+    }
+
+
+def describe_lines(description: dict[str, Any]) -> list[str]:
+    """A description in aligned lines: one word, then what there is to say."""
+    what = "points in the plane"
+    if description["kind"] == "image":
+        channels, height, width = description["shape"]
+        what = f"images, {width}x{height} {'grey' if channels == 1 else 'RGB'}"
+    lines = [("data", f"{printable(description['source'])}  {description['count']:,} {what}")]
+    lines.append(("heldout", f"{description['heldout']:,} more, for the held-out loss"))
+    if description["classes"]:
+        lines.append(("classes", _classes(description["classes"], description["class_counts"])))
+    if description["captions"]:
+        lines.append(("captions", f"{description['captions']:,}"))
+    lines.append(("values", f"mean {description['mean']:.3f}, standard deviation {description['std']:.3f}"))
+    if description["bad"]:
+        codes = ", ".join(f"{code} {count:,}" for code, count in description["bad_codes"].items())
+        lines.append(("bad", f"{description['bad']:,} files skipped: {codes}"))
+    lines += [("note", note) for note in description["notes"]]
+    return [f"{word:<9}{text}" for word, text in lines]
+
+
+def _classes(classes: tuple[str, ...], counts: tuple[int, ...]) -> str:
+    shown = zip(classes[:_CLASSES_SHOWN], counts, strict=False)
+    names = ", ".join(f"{printable(name)} {count:,}" for name, count in shown)
+    return f"{len(classes):,}: {names}{', ...' if len(classes) > _CLASSES_SHOWN else ''}"
+
+
+def contact_sheet(dataset: Dataset, n: int = 64) -> np.ndarray:
+    """Up to n items, spread evenly, in a grid on white: uint8 (H, W, C). Points: their density."""
+    if dataset.info.kind == "points":
+        return _density(dataset.x)
+    rows = dataset.rows[np.linspace(0, len(dataset) - 1, min(n, len(dataset))).astype(int)]
+    pictures = dataset.items.pixels[rows]
+    count, height, width, channels = pictures.shape
+    columns = math.isqrt(max(count - 1, 0)) + 1
+    lines = -(-count // columns)
+    sheet = np.full(
+        (lines * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, channels), 255, np.uint8
+    )
+    for i, picture in enumerate(pictures):
+        top, left = _GAP + i // columns * (height + _GAP), _GAP + i % columns * (width + _GAP)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
+def _density(points: np.ndarray, side: int = 256) -> np.ndarray:
+    """Where the points lie, dark on white, over [-2.5, 2.5] squared: uint8 (side, side, 1)."""
+    edges = np.linspace(-2.5, 2.5, side + 1)
+    counts, _, _ = np.histogram2d(-points[:, 1], points[:, 0], (edges, edges))
+    shade = np.sqrt(counts / max(counts.max(), 1))
+    return (255 - np.rint(255 * shade)).astype(np.uint8)[..., None]
