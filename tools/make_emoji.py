@@ -7,7 +7,7 @@
 
 Every fully-qualified emoji without a skin tone that the font draws is kept, in the order of the Unicode
 charts. The font's 136x128 bitmaps are laid on white, centred in a square and scaled down with antialiasing.
-Names are those of CLDR; categories are those of emoji-test.txt.
+It takes some minutes. Names are those of CLDR; categories are those of emoji-test.txt.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ __all__ = [
 SCHEMA = Path(__file__).with_name("schema.json")
 PRESETS = Path(__file__).parent / "recipes" / "presets"
 OWN_GROUP = {"train": "training", "sample": "sampling"}
-MAX_FILE = 2**20  # bytes; a settings file is a page or two
+MAX_FILE, MAX_DEPTH = 2**16, 20  # bytes and levels; a settings file is a page or two of groups
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def document(command: str) -> Schema:
     return json.loads(SCHEMA.read_text(encoding="utf-8"))[command]
 
 
-def paths(command: str) -> dict[str, Schema]:
+@cache
+def paths(command: str) -> Mapping[str, Schema]:
     """Every setting of a command by its path, components and their fields included."""
     root = document(command)
     return dict(_walk(root, root, "", ()))
@@ -224,14 +225,20 @@ def read_preset(name: str) -> Layer:
 
 
 def read_file(path: Path) -> Layer:
-    """The layer of a YAML file: plain mappings, at most 1 MiB, no tags, aliases or repeated keys."""
+    """The layer of a YAML file: plain mappings, at most 64 KiB, no tags, aliases or repeated keys."""
     import yaml
 
     class Loader(yaml.SafeLoader):
+        depth = 0
+
         def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.MarkedYAMLError("an alias", problem_mark=self.peek_event().start_mark)
-            return super().compose_node(parent, index)
+            self.depth += 1
+            if self.check_event(yaml.AliasEvent) or self.depth > MAX_DEPTH:
+                reason = "an alias" if self.depth <= MAX_DEPTH else "nested too deeply"
+                raise yaml.MarkedYAMLError(reason, problem_mark=self.peek_event().start_mark)
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             keys = [key.value for key, _ in node.value]
@@ -250,14 +257,14 @@ def read_file(path: Path) -> Layer:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", field=str(path)) from None
     if len(text) > MAX_FILE:
-        raise refused("it is larger than 1 MiB")
+        raise refused("it is larger than 64 KiB")
     try:
         tree = yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise refused(f"{error.problem or error.context}{line}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise refused(str(error).partition("\n")[0] or "nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise refused(str(error).partition("\n")[0]) from None
     if not isinstance(tree or {}, Mapping) or not _only_text_keys(tree or {}):
         raise refused("it is not a mapping from names to values")
     return Layer(str(path), tree or {})

@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import ConfigError, IncompatibleError
 from .process import Schedule
 
-__all__ = ["EDM", "V", "X0", "Eps", "Parameterization", "Score", "Velocity"]
+__all__ = ["EDM", "X0", "Eps", "Parameterization", "Score", "V", "Velocity"]
 
 
 class Parameterization(ABC):
@@ -26,14 +26,14 @@ class Parameterization(ABC):
         """(c_skip(t), c_out(t)), elementwise in t."""
 
     def check(self, schedule: Schedule) -> None:
-        """Raises IncompatibleError where c_skip or c_out is not finite on the whole of (0, 1]."""
+        """Raises IncompatibleError where c_skip or c_out is infinite, or c_out zero, at t = 1."""
         c_skip, c_out = self.coefficients(schedule, torch.ones((), dtype=torch.float64))
-        if not (c_skip.isfinite() and c_out.isfinite()):
+        if not (c_skip.isfinite() and c_out.isfinite() and c_out != 0):
             raise IncompatibleError(
-                f"{type(self).__name__} cannot recover x_0 on {type(schedule).__name__}: it divides by "
-                f"alpha(1) = {float(schedule.alpha(torch.ones(()))):g}, and at t = 1 x_t is noise alone",
+                f"{type(self).__name__} cannot recover x_0 on {type(schedule).__name__}: at t = 1, where "
+                f"alpha = {float(schedule.alpha(torch.ones(()))):g}, its c_skip is {float(c_skip):g} and c_out {float(c_out):g}",
                 field="parameterization",
-                hint="predict v, velocity, x0 or edm, or use a schedule that keeps some signal, as beta_linear does",
+                hint="predict v, x0 or edm, or use a schedule that keeps some signal, as beta_linear does",
             )
 
 

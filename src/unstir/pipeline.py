@@ -28,8 +28,7 @@ from .rng import Rng
 from .sampling import sample
 from .solvers import DPMpp2M
 from .solvers.base import Solver, Step
-from .spec import choices, dump
-from .spec import load as read_settings
+from .spec import choices, dump, load as read_settings
 from .tensors import load_tensors, save_tensors
 
 __all__ = ["FORMAT", "Defaults", "ModelConfig", "Pipeline", "Samples", "find_model", "load"]
@@ -103,7 +102,7 @@ class Samples:
         """Write a grid (.png; one sample: the bare picture), arrays (.npz), a movie (.gif) or a folder of files."""
         from .modalities import write_samples
 
-        return write_samples(self, Path(path))
+        return write_samples(self, path)
 
     def _repr_png_(self) -> bytes:
         from .modalities import grid_png
@@ -443,7 +442,7 @@ def find_model(model: str | Path, root: Path = Path("runs")) -> Path:
         found = folder / ("last" if step in ("", "last") else f"step-{step}") / "model.safetensors"
         if found.is_file():
             return found
-        known = sorted((int(p.name[5:]) for p in folder.glob("step-*") if p.name[5:].isdecimal()))
+        known = sorted(int(p.name[5:]) for p in folder.glob("step-*") if p.name[5:].isdecimal())
         if not known:
             raise CheckpointError(
                 f"{run} has no checkpoint yet", field="model", hint="wait for its first one, or train it on"

@@ -101,7 +101,7 @@ def write_report(run: Path, extra: Mapping[str, Path] | None = None, samples: in
     pipe = load(run)
     train_set, heldout = open_data(
         settings["data"]["source"],
-        **{key: settings["data"][key] for key in ("size", "channels", "max_bad", "heldout")},
+        **{key: settings["data"][key] for key in ("size", "channels", "labels", "max_bad", "heldout")},
     )
     records = read_metrics(run)
     parts = [

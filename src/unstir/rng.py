@@ -74,12 +74,10 @@ class Rng:
     def __init__(self, seeds: Iterable[int] | Tensor) -> None:
         if not isinstance(seeds, Tensor):
             seeds = [int(s) for s in seeds]
-            for s in seeds:
-                if not 0 <= s < 1 << 63:
-                    raise ConfigError(
-                        f"seed {s} is out of range", field="seed", hint="use an integer from 0 to 2^63 - 1"
-                    )
+            _check_seeds(seeds)
             seeds = torch.tensor(seeds, dtype=torch.int64)
+        elif len(seeds):
+            _check_seeds([int(seeds.min())])
         self.keys = _mix(seeds.to(torch.int64) + _signed(_GOLDEN))
 
     @classmethod
@@ -122,7 +120,9 @@ class Rng:
         device: torch.device | str | None = None,
     ) -> Tensor:
         """Uniform on the open interval (0, 1) with 32 random bits; shape[0] must equal len(self)."""
-        return self._uniform(shape, device).to(dtype or torch.get_default_dtype())
+        dtype = dtype or torch.get_default_dtype()
+        # the cast may round up to 1
+        return self._uniform(shape, device).to(dtype).clamp(max=1 - torch.finfo(dtype).eps / 2)
 
     def normal(
         self,
@@ -156,6 +156,14 @@ class Rng:
         return ((words.double() + 0.5) * 2.0**-32).reshape(shape)
 
 
+def _check_seeds(seeds: list[int]) -> None:
+    for s in seeds:
+        if not 0 <= s < 1 << 63:
+            raise ConfigError(
+                f"seed {s} is out of range", field="seed", hint="use an integer from 0 to 2^63 - 1"
+            )
+
+
 def _word(label: str | int | float | Tensor, device: torch.device) -> Tensor:
     if isinstance(label, Tensor):
         label = label.to(device)
@@ -179,7 +187,12 @@ def permutation_index(seed: int, counter: int | np.ndarray, n: int) -> np.ndarra
         seed: the seed of the order.
         counter: draws so far, any shape, int64.
         n: number of items, 1 <= n < 2^40.
+
+    Raises:
+        ConfigError: n is out of range.
     """
+    if not 1 <= n < 1 << 40:
+        raise ConfigError(f"cannot order {n} items", field="data", hint="accepted: 1 to 2^40 - 1 items")
     counter = np.asarray(counter, dtype=np.uint64)
     epoch, position = counter // np.uint64(n), counter % np.uint64(n)
     half = np.uint64(max(1, (max(n - 1, 1).bit_length() + 1) // 2))

@@ -23,7 +23,7 @@ import torch
 from . import __version__, config, recipes
 from .codecs import Codec, IdentityConfig, ScaleConfig
 from .condition import Batch
-from .data import Dataset, Info, Loader, open_data
+from .data import Dataset, Info, Loader, describe, describe_lines, open_data
 from .denoiser import Preconditioned
 from .embedders import Label, LabelConfig
 from .errors import CheckpointError, ConfigError, DataError, DeviceError, NumericError
@@ -59,7 +59,7 @@ FREE_ON_RESUME = (
 Say = Callable[[str], None]
 
 
-class Stopped(Exception):  # noqa: N818
+class Stopped(Exception):
     """Training was asked to stop, and did, with a checkpoint."""
 
     def __init__(self, run: Path, exit_code: int) -> None:
@@ -97,7 +97,8 @@ class Job:
         """(first, n) -> the batch of samples first..first+n-1: in training order, or as they lie."""
         seed = self.recipe.training.seed
         embedder, codec, device = self.denoiser.embedder, self.pipeline.codec, self.device
-        loader = Loader(data, seed, flip=bool(self.recipe.data.flip)) if training else None
+        batch_size = _chosen(self.recipe.training.batch)
+        loader = Loader(data, seed, batch_size, bool(self.recipe.data.flip)) if training else None
 
         def batch(first: int, n: int) -> Batch:
             index = torch.arange(first, first + n)
@@ -133,14 +134,12 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         settings.source,
         size=settings.size,
         channels=settings.channels,
+        labels=settings.labels,
         max_bad=settings.max_bad,
         heldout=settings.heldout,
         report=report,
     )
     info = train_set.info
-    if not settings.labels:
-        train_set, heldout = train_set.without_labels(), heldout.without_labels()
-        info = train_set.info
     device = _device(recipe.training.device)
     recipe = recipes.resolve(recipe, train_set, device)
     model = ModelConfig(
@@ -155,6 +154,7 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         embedder=LabelConfig() if info.classes else None,
         defaults=Defaults(
             solver=_chosen(recipe.sampling.solver),
+            grid=_chosen(recipe.sampling.grid),
             steps=_chosen(recipe.sampling.steps),
             guidance=_chosen(recipe.sampling.guidance),
         ),
@@ -168,7 +168,7 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         denoiser = model.build(network_dtype(recipe.training.precision, device)).to(device)
     if recipe.training.compile:
         denoiser.network.compile()
-    for line in _words(info, heldout, recipe):
+    for line in _words(train_set, heldout, recipe):
         say(line)
     return Job(recipe, info, train_set, heldout, Pipeline(model, denoiser), device)
 
@@ -179,15 +179,10 @@ def _chosen(value: Any) -> Any:
     return value
 
 
-def _words(info: Info, heldout: Dataset, recipe: Recipe) -> list[str]:
-    shape = "x".join(map(str, (*info.shape[1:], info.shape[0])))
-    labels = f", {len(info.classes)} classes" if info.classes else ", no labels"
-    bad = f", {info.bad} unreadable (see report.jsonl)" if info.bad else ""
-    lines = [f"data     {info.source}: {info.count:,} items of {shape}{labels}, {len(heldout):,} held out{bad}"]
-    lines += [f"         {note}" for note in info.notes]
-    task = "class-conditional" if info.classes else "unconditional"
+def _words(train_set: Dataset, heldout: Dataset, recipe: Recipe) -> list[str]:
+    task = "class-conditional" if train_set.info.classes else "unconditional"
     flip = ", mirrored half of the time" if recipe.data.flip else ""
-    return [*lines, f"task     {task} generation{flip}"]
+    return [*describe_lines(describe(train_set, heldout)), f"task     {task} generation{flip}"]
 
 
 def _device(name: str | None) -> torch.device:
@@ -386,7 +381,7 @@ def _loop(job: Job, run: Path, say: Say) -> Path:
         for step in trainer.steps():
             metrics(step)
             progress(step)
-            last = step.progress >= 1
+            last = trainer.finished
             if last or step.step % _chosen(training.heldout_every) == 0:
                 loss = _heldout(job, trainer, metrics)
             if last or step.step % _chosen(training.preview_every) == 0:

@@ -69,6 +69,8 @@ def check(value: Any, schema: Schema, root: Schema, field: str = "") -> tuple[An
     if choice := components(schema, root):
         return _component(value, schema, choice, root, field)
     if options := schema.get("anyOf"):
+        if isinstance(value, str) and "," in value:  # a list before the text it might also be
+            options = sorted(options, key=lambda option: resolve(option, root).get("type") != "array")
         for option in options:
             result, problems = check(value, option, root, field)
             if not problems:

@@ -151,7 +151,7 @@ def _dump(value: Any, declared: Any) -> Any:
 def load(data: Any, declared: Any) -> Any:
     """The component that `dump` wrote, or that a user's settings describe.
 
-    An optional component whose `name` is left out becomes a `Partial`. Raises `ConfigError` naming all faults.
+    An optional component whose `name` is left out becomes a `Partial`. Raises a `ConfigError` of all faults.
     `declared` is what `choices` takes: a component class, an abstract class, a folder's module or a mapping.
     """
     document = schema(declared)

@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
+from collections.abc import Callable
 from itertools import chain
 from typing import Annotated, Any, NoReturn
 
@@ -46,7 +48,7 @@ Exit:   0 ok, 1 failed, 2 usage or settings, 3 data, 4 checkpoint or disk, 5 div
 Every command takes --debug: show where in the code an error came from."""
 
 # the verbs and the groups they are listed in; this line each is their registration
-VERBS = {
+VERBS: dict[str, list[Callable[..., None]]] = {
     "Make": [demo, train, sample],
     "Look": [inspect, data, runs, solvers],
     "Set up": [config, doctor],
@@ -56,7 +58,7 @@ VERBS = {
 class Grouped(typer.core.TyperGroup):
     """A list of commands under the titles of their groups, without the cost of importing rich."""
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         for title, verbs in VERBS.items():
             with formatter.section(title):
                 names = [verb.__name__ for verb in verbs]
@@ -94,7 +96,7 @@ def _options(
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code; the only place where an exception becomes one."""
     given = sys.argv[1:] if arguments is None else arguments
-    if hasattr(signal, "SIGTERM"):
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python has no signals
         signal.signal(signal.SIGTERM, _terminated)
     try:
         return app(args=[a for a in given if a != "--debug"], prog_name="unstir", standalone_mode=False) or 0

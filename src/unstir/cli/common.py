@@ -19,7 +19,6 @@ __all__ = [
     "Json",
     "Quiet",
     "SettingsFile",
-    "console",
     "one_subject",
     "say",
     "show",
@@ -68,15 +67,8 @@ def say(text: str, quiet: bool = False) -> None:
         typer.echo(text, err=True)
 
 
-def console(quiet: bool) -> Any:
-    """A rich console on standard error; it honours NO_COLOR and knows whether it is a terminal."""
-    from rich.console import Console
-
-    return Console(stderr=True, quiet=quiet, highlight=False)
-
-
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns of text, as wide as their widest entry."""
-    lines = [list(map(str, row)) for row in (head, *rows)]
+    lines = [[f"{x:.4g}" if isinstance(x, float) else str(x) for x in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -8,7 +8,7 @@ import typer
 
 from ..config import document, paths, presets
 from ..errors import ConfigError, did_you_mean
-from ..schema import Schema, components, describe, resolve
+from ..schema import Schema, components, describe
 from .common import Json, show, table
 
 __all__ = ["config"]
@@ -37,29 +37,33 @@ def config(
     if schema:
         show("", root, as_json=True)
         return
-    settings = paths(command)
-    data = {
-        path: {
-            "accepts": describe(setting, root),
-            "default": _default(setting, root),
-            "help": setting.get("description", ""),
-        }
-        for path, setting in settings.items()
-    }
-    lines = table(
-        ("setting", "default", "accepts"), ((p, s["default"], s["accepts"]) for p, s in data.items())
-    )
-    head, *settings_lines = lines.splitlines()
-    helps = ("\n    " + s["help"] if s["help"] else "" for s in data.values())
-    text = "\n".join([head, *(line + text for line, text in zip(settings_lines, helps, strict=True))])
+    data = {path: _entry(path, command) for path in paths(command)}
+    rows = ((path, entry["default"], entry["accepts"]) for path, entry in data.items())
+    head, *lines = table(("setting", "default", "accepts"), rows).splitlines()
+    helps = ("\n    " + entry["help"] if entry["help"] else "" for entry in data.values())
+    text = "\n".join([head, *(line + below for line, below in zip(lines, helps, strict=True))])
     if command == "train":
         text += f"\n\npreset=NAME starts from one of: {', '.join(presets())}"
     show(text, data, as_json)
 
 
-def _default(setting: Schema, root: Schema) -> str:
+def _entry(path: str, command: str) -> dict[str, str]:
+    root, known = document(command), paths(command)
+    parent, _, last = path.rpartition(".")
+    kinds = components(known[parent], root) if parent in known else {}
+    owners = {name: kind["properties"][last] for name, kind in kinds.items() if last in kind["properties"]}
+    meanings = list(owners.values()) or [known[path]]
+    texts = [", ".join(owners), meanings[0].get("description", "")]
+    return {
+        "default": " or ".join(dict.fromkeys(map(_default, meanings))),
+        "accepts": describe(meanings[0], root),
+        "help": ": ".join(text for text in texts if text),
+    }
+
+
+def _default(setting: Schema) -> str:
     if "default" not in setting:
-        return "required" if not components(setting, root) else ""
+        return "required"
     match setting["default"]:
         case None:
             return "auto"

@@ -50,15 +50,15 @@ def inspect(
         report_on({"source": path}, as_json)
 
 
-def remake(recipe: Mapping[str, Any]) -> str:
-    """The command that makes a file of this recipe again, less the defaults."""
+def remake(recipe: Mapping[str, Any], ending: str = ".png") -> str:
+    """The command that makes a file of this recipe again; what is at its default is left out."""
     words = ["unstir", "sample", str(recipe.get("model", "MODEL"))]
     known = paths("sample")
     for key, value in _flat({k: v for k, v in recipe.items() if k not in ABOUT}):
         path = key if key in known else f"sampling.{key}"
         if value is not None and (path not in known or value != known[path].get("default")):
             words.append(f"{key}={_text(value)}")
-    return shlex.join([*words, "out=" + ("FILE.gif" if recipe.get("movie") else "FILE.png")])
+    return shlex.join([*words, f"out=again{ending}"])
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -80,7 +80,7 @@ def _recipe(path: Path, as_json: bool) -> None:
     from ..modalities import read_recipe
 
     recipe = read_recipe(path)
-    command = remake(recipe)
+    command = remake(recipe, path.suffix)
     text = f"{json.dumps(recipe, indent=2, ensure_ascii=False)}\n\nmade again by\n  {command}"
     show(text, {"recipe": recipe, "command": command}, as_json)
 

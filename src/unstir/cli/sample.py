@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Layer, build, read_file, settings
+from ..errors import CheckpointError
 from .common import Arguments, DryRun, Json, Quiet, SettingsFile, one_subject, say, show, split
 
 if TYPE_CHECKING:
@@ -47,8 +50,9 @@ def sample(
     from ..modalities import check_path
 
     request = build("sample", chosen.values)
-    out = request.out or _default_path(request)
+    out = os.path.expanduser(request.out or _default_path(request))
     check_path(out, request.movie)
+    _require_writable(Path(out))
 
     from .. import load
 
@@ -72,6 +76,13 @@ def _default_path(request: Request) -> str:
     if request.movie:
         return "samples.gif"
     return "samples.png" if request.n <= MANY else "samples.npz"
+
+
+def _require_writable(path: Path) -> None:
+    """Raises `CheckpointError` where the disk would refuse the result, before it has been computed."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not os.access(folder, os.W_OK) or not folder.is_dir():
+        raise CheckpointError(f"{folder} cannot be written to", field="out", hint="choose another out=")
 
 
 def _arguments(request: Request, pipe: Pipeline) -> dict[str, Any]:

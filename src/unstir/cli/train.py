@@ -44,7 +44,8 @@ def train(
     subjects, pairs = split(arguments)
     tell = partial(say, quiet=quiet)
     if resume is not None:
-        _check_changes(resume, subjects, pairs, config)
+        words = [*subjects, *(["--config"] if config else []), *(["--dry-run"] if dry_run else [])]
+        _check_changes(resume, [*words, *(["--overwrite"] if overwrite else [])], pairs)
         from ..runs import resume as go_on
 
         _finish(partial(go_on, resume, pairs, say=tell), as_json)
@@ -78,12 +79,11 @@ def _settings(subjects: list[str], pairs: dict[str, str], config: Path | None) -
     return settings("train", [*layers, Layer("command line", pairs)])
 
 
-def _check_changes(run: Path, subjects: list[str], pairs: dict[str, str], config: Path | None) -> None:
+def _check_changes(run: Path, others: list[str], pairs: dict[str, str]) -> None:
     """Refuses what cannot go with --resume, unknown keys and wrong types, before torch is imported."""
-    if subjects or config is not None:
-        got = " ".join(subjects) or f"--config {config}"
-        hint = "its data and settings are those of the run; only KEY=VALUE may be added"
-        raise ConfigError(f"--resume takes no '{got}'", field="--resume", hint=hint)
+    if others:
+        hint = "data and settings are those of the run; only KEY=VALUE may be added"
+        raise ConfigError(f"--resume takes no '{' '.join(others)}'", field="--resume", hint=hint)
     settings("train", [Layer("command line", {"data.source": str(run), **pairs})])
 
 

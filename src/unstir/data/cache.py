@@ -32,8 +32,11 @@ _CHUNK = 2**24  # bytes written at a time
 
 def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
     """Where entries lie: `cache`, else $UNSTIR_CACHE, else ~/.cache/unstir (of $XDG_CACHE_HOME where set)."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache or os.environ.get("UNSTIR_CACHE") or Path(home) / "unstir") / "data"
+    chosen = cache or os.environ.get("UNSTIR_CACHE")
+    if not chosen:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        chosen = os.path.join(home, "unstir")
+    return Path(chosen) / "data"
 
 
 def key_of(made_from: Any) -> str:
@@ -71,8 +74,6 @@ def store(entry: Path, items: Items) -> Items:
     }
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            shutil.rmtree(entry)
         contents: dict[str, Content] = {
             "x.npy": _array(items.pixels),
             "keys.npy": _array(items.keys),
@@ -80,8 +81,9 @@ def store(entry: Path, items: Items) -> Items:
         }
         write_folder(entry, contents, needed=items.pixels.nbytes)
     except (OSError, CheckpointError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return replace(items, notes=(*items.notes, f"decoded images are not kept: {reason}"))
+        if not entry.is_dir():  # else another process was quicker, with the same content
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            return replace(items, notes=(*items.notes, f"decoded images are not kept: {reason}"))
     return replace(items, pixels=np.load(entry / "x.npy", mmap_mode="r", allow_pickle=False))
 
 

@@ -77,7 +77,7 @@ def read_folder(
             workers = 1 if len(listing.images) < _SHORT else min(2, os.cpu_count() or 1)
         names = list(listing.images)
         items = _decode(root, names, size=size, channels=channels, workers=workers, folder=entry.parent)
-        if not _TRANSIENT & {fault.code for fault in items.bad}:
+        if len(items) and not _TRANSIENT & {fault.code for fault in items.bad}:
             items = kept.store(entry, items)
     classes_of, classes, labels_note = labels_of(items.names) if labels else (None, (), ())
     captions, captions_note = _captions(root, items.names, listing)
@@ -161,27 +161,22 @@ def _decode(
     folder: Path,
 ) -> Items:
     """Decode the files `names` under `root`; until they are kept, the pixels lie in a file in `folder`."""
-    paths = {name: os.path.join(root, name) for name in names}
     bad: list[Fault] = []
     notes: list[str] = []
     seen: Counter[str] = Counter()
     with Pool(workers) as pool:
-        shape: tuple[int, int] | None = (size, size) if size else None
-        if shape is None:
-            shapes = []
-            replies = pool.map({"path": path} for path in paths.values())
-            for name, (reply, _) in zip(names, replies, strict=True):
-                if "code" in reply:
-                    bad.append(_fault(name, reply))
-                    del paths[name]
-                else:
-                    shapes.append(tuple(reply["shape"]))
-            shape, size, note = _choose_shape(shapes)
+        if size is None:
+            shapes, bad = _measure(pool, root, names)
+            names = list(shapes)
+            shape, size, note = _choose_shape(list(shapes.values()))
             notes.append(note)
+        else:
+            shape = (size, size)
         rows = _Rows(folder, (*shape, channels or 3))
         good = []
-        jobs = ({"path": path, "size": size, "channels": channels or 3} for path in paths.values())
-        for name, (reply, row) in zip(paths, pool.map(jobs), strict=True):
+        settings = {"size": size, "channels": channels or 3}
+        replies = pool.map({"path": os.path.join(root, name), **settings} for name in names)
+        for name, (reply, row) in zip(names, replies, strict=True):
             if "code" in reply:
                 bad.append(_fault(name, reply))
             elif tuple(reply["shape"]) != rows.shape:
@@ -189,7 +184,8 @@ def _decode(
             else:
                 good.append(name)
                 rows.append(row)
-                seen.update(reply["notes"], grey=reply["grey"], named=not _is_named_as(name, reply["format"]))
+                seen.update(reply["notes"])
+                seen.update(grey=reply["grey"], named=not _is_named_as(name, reply["format"]))
     pixels = rows.array()
     if channels is None and seen["grey"] == len(good):
         pixels = pixels[..., :1]
@@ -200,6 +196,18 @@ def _decode(
     return Items(
         pixels=pixels, keys=content_keys(pixels), names=good, bad=tuple(sorted(bad)), notes=tuple(notes)
     )
+
+
+def _measure(pool: Pool, root: Path, names: Sequence[str]) -> tuple[dict[str, tuple[int, int]], list[Fault]]:
+    """(height, width) of every image that has one, and the bad files."""
+    shapes, bad = {}, []
+    replies = pool.map({"path": os.path.join(root, name)} for name in names)
+    for name, (reply, _) in zip(names, replies, strict=True):
+        if "code" in reply:
+            bad.append(_fault(name, reply))
+        else:
+            shapes[name] = tuple(reply["shape"])
+    return shapes, bad
 
 
 def _fault(name: str, reply: dict[str, Any]) -> Fault:

@@ -6,6 +6,7 @@ background. So the structure of a file is walked to its end before any decoder s
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 __all__ = ["EXTENSIONS", "FORMATS", "BadFile", "identify", "require_whole"]
@@ -51,7 +52,7 @@ def require_whole(kind: str, data: bytes) -> None:
     """Raise `BadFile("truncated")` when an image of the format `kind` ends before its structure does."""
     try:
         whole = _IS_WHOLE[kind](data)
-    except (IndexError, ValueError):
+    except (IndexError, struct.error):
         whole = False
     if not whole:
         raise BadFile("truncated", f"this {kind} ends early, after {len(data):,} bytes")
@@ -108,11 +109,11 @@ def _jpeg(data: bytes) -> bool:
     """Segments up to the start of scan; the end-of-image marker cannot occur inside the scan's coded data."""
     at = 2
     while data[at] == 0xFF:
-        marker = data[at + 1]
+        _, marker, length = struct.unpack_from(">BBH", data, at)
         if marker == 0xDA:
             return data.find(b"\xff\xd9", at) >= 0
         lone = marker in (0x01, 0xFF) or 0xD0 <= marker <= 0xD8  # no length follows these; FF FF is padding
-        at += (1 if marker == 0xFF else 2) if lone else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        at += (1 if marker == 0xFF else 2) if lone else 2 + length
     return True  # bytes that are no segment: damaged, not cut
 
 
@@ -144,12 +145,21 @@ def _bmp(data: bytes) -> bool:
 
 
 def _tiff(data: bytes) -> bool:
-    """The first directory is inside; the decoder compares the strips with the length."""
-    order = "little" if data[:1] == b"I" else "big"
-    big = 43 in data[2:4]
-    first = int.from_bytes(data[8:16] if big else data[4:8], order)  # type: ignore[arg-type]
-    return first + 2 <= len(data)
+    """The first directory and the values it points at are inside; the decoder checks the pixels' length."""
+    order = "<" if data[:1] == b"I" else ">"
+    if 43 in data[2:4]:  # BigTIFF
+        return struct.unpack_from(order + "Q", data, 8)[0] + 8 <= len(data)
+    (first,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, first)
+    for at in range(first + 2, first + 2 + 12 * count, 12):
+        _, kind, n, offset = struct.unpack_from(order + "HHII", data, at)
+        size = n * _TIFF_BYTES.get(kind, 0)
+        if size > 4 and offset + size > len(data):
+            return False
+    return True
 
+
+_TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # of each data type
 
 _IS_WHOLE: dict[str, Callable[[bytes], bool]] = {
     "PNG": _png,

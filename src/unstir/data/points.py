@@ -68,5 +68,6 @@ def read_points(name: str, count: int = COUNT) -> Items:
             f"unknown points '{name}'", field="data.source", hint=did_you_mean(name, POINTS, "set of points")
         )
     points = POINTS[name](np.random.default_rng(0), count)
-    points = ((points - points.mean(0)) / points.std()).astype(np.float32)
+    points -= points.mean(0)
+    points = (points / points.std()).astype(np.float32)
     return Items(pixels=points, keys=content_keys(points), names=[str(i) for i in range(count)])

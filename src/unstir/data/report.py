@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from unstir.data.items import printable
 __all__ = ["contact_sheet", "describe", "describe_lines"]
 
 _CLASSES_SHOWN = 12
-_GAP = 2  # white pixels between pictures
 
 
 def describe(train: Dataset, heldout: Dataset) -> dict[str, Any]:
@@ -53,26 +51,8 @@ def _classes(classes: tuple[str, ...], counts: tuple[int, ...]) -> str:
 
 
 def contact_sheet(dataset: Dataset, n: int = 64) -> np.ndarray:
-    """Up to n items, spread evenly, in a grid on white: uint8 (H, W, C). Points: their density."""
+    """Up to n items, spread evenly, in a near-square grid on white: uint8 (H, W, C). Points: their density."""
     if dataset.info.kind == "points":
-        return _density(dataset.x)
+        return to_picture(dataset.x)[0]
     rows = dataset.rows[np.linspace(0, len(dataset) - 1, min(n, len(dataset))).astype(int)]
-    pictures = dataset.items.pixels[rows]
-    count, height, width, channels = pictures.shape
-    columns = math.isqrt(max(count - 1, 0)) + 1
-    lines = -(-count // columns)
-    sheet = np.full(
-        (lines * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, channels), 255, np.uint8
-    )
-    for i, picture in enumerate(pictures):
-        top, left = _GAP + i // columns * (height + _GAP), _GAP + i % columns * (width + _GAP)
-        sheet[top : top + height, left : left + width] = picture
-    return sheet
-
-
-def _density(points: np.ndarray, side: int = 256) -> np.ndarray:
-    """Where the points lie, dark on white, over [-2.5, 2.5] squared: uint8 (side, side, 1)."""
-    edges = np.linspace(-2.5, 2.5, side + 1)
-    counts, _, _ = np.histogram2d(-points[:, 1], points[:, 0], (edges, edges))
-    shade = np.sqrt(counts / max(counts.max(), 1))
-    return (255 - np.rint(255 * shade)).astype(np.uint8)[..., None]
+    return to_grid(dataset.items.pixels[rows])

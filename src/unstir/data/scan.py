@@ -40,6 +40,9 @@ class Listing:
     """Linked folders, which are not followed: they may form loops."""
 
 
+_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "heldout"}
+
+
 def scan(root: Path) -> Listing:
     """List the folder `root` and all folders in it. Names that begin with a dot are passed over."""
     listing = Listing()
@@ -53,7 +56,8 @@ def scan(root: Path) -> Listing:
             )
         except OSError as error:
             if not inside:
-                raise DataError(f"cannot read {root}: {error.strerror}", field="data.source") from error
+                what = printable(str(root))
+                raise DataError(f"cannot read {what}: {error.strerror}", field="data.source") from error
             code = "permission" if isinstance(error, PermissionError) else "io"
             listing.faults.append(Fault(inside, code, "the folder may not be read"))
             continue
@@ -63,7 +67,7 @@ def scan(root: Path) -> Listing:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(name)
-            elif entry.is_dir():
+            elif os.path.isdir(entry.path):
                 listing.links.append(name)
             else:
                 _add_file(listing, name, entry, real_root)
@@ -116,6 +120,13 @@ def labels_of(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...],
     if loose:
         return None, (), (f"no labels: {loose:,} of {len(tops):,} images lie outside the sub-folders",)
     labels, classes = label_indices([str(top) for top in tops])
+    if {name.lower() for name in classes} <= _PARTS:
+        names_of_parts = " and ".join(classes)
+        return (
+            None,
+            (),
+            (f"no labels: {names_of_parts} look like parts of one set; open one to leave out the others",),
+        )
     if 2 * len(classes) > len(names):
         return None, (), (f"no labels: {len(classes):,} sub-folders are too many for {len(names):,} images",)
     shown = ", ".join(printable(name) for name in classes[:5]) + (", ..." if len(classes) > 5 else "")

@@ -17,8 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..condition import Condition
 from ..errors import ConfigError, IncompatibleError
-from ..schema import check, refuse
-from ..spec import dump, schema
+from ..spec import validate
 from .layers import NoiseEmbedding
 
 __all__ = [
@@ -34,8 +33,7 @@ class NetworkConfig(ABC):
 
     def __post_init__(self) -> None:
         """Raises ConfigError naming each field that is outside its annotated type or range."""
-        document = schema(type(self))
-        refuse(check(dump(self, type(self)), document, document)[1])
+        validate(self)
 
     @abstractmethod
     def build(self, channels: int, shape: tuple[int, ...], cond_dim: int = 0) -> Network:

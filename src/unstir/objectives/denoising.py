@@ -45,7 +45,7 @@ class Denoising(Objective):
         if batch.index is None:
             u = rng.fork("time").uniform((len(rng), 1), torch.float64, batch.x_0.device)[:, 0]
         else:
-            u = torch.frac((batch.index + 0.5) * GOLDEN_RATIO)
+            u = torch.frac((batch.index.double() + 0.5) * GOLDEN_RATIO)
         return self.draws.quantile(u.to(batch.x_0.device), denoiser.process.schedule)  # type: ignore[attr-defined]
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: Rng) -> Tensor:

@@ -286,15 +286,22 @@ class _ShiftedTime(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-        t, ctx.schedule, _ = inputs
+        t, ctx.schedule, ctx.shift = inputs
         ctx.save_for_backward(t, output)
         ctx.save_for_forward(t, output)
 
     @staticmethod
     def _slope(ctx) -> Tensor:  # type: ignore[no-untyped-def]
-        t, u = ctx.saved_tensors
-        rate = lambda x: torch.func.jvp(ctx.schedule.log_snr, (x,), (torch.ones_like(x),))[1]  # noqa: E731
-        return rate(t) / rate(u)
+        # lambda' = -2 w / (alpha sigma) with w = alpha sigma' - alpha' sigma. The ratio of the alpha sigma, 0/0 at
+        # the ends, is |u|^2 k / (alpha(t)^2 + k^2 sigma(t)^2) with |u|^2 = alpha(u)^2 + sigma(u)^2, k = e^(shift/2).
+        (t, u), schedule, k = ctx.saved_tensors, ctx.schedule, math.exp(ctx.shift / 2)
+
+        def wronskian(x: Tensor) -> Tensor:
+            return schedule.alpha(x) * schedule.dsigma(x) - schedule.dalpha(x) * schedule.sigma(x)
+
+        norm_u = schedule.alpha(u) ** 2 + schedule.sigma(u) ** 2
+        norm_t = schedule.alpha(t) ** 2 + (k * schedule.sigma(t)) ** 2
+        return wronskian(t) / wronskian(u) * k * norm_u / norm_t
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]

@@ -18,6 +18,7 @@ from ..objectives import Denoising, LogitNormal, Target
 from ..parameterization import EDM
 from ..process import Linear
 from ..solvers import DPMpp2M
+from ..spec import complete
 from ..train.optim import Muon
 from .base import Recipe, Sampling
 
@@ -43,8 +44,9 @@ def image(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
         heldout_every=training.heldout_every or 500,
     )
     sampling = Sampling(
-        solver=recipe.sampling.solver or DPMpp2M(),
+        solver=complete(recipe.sampling.solver, DPMpp2M()),
         steps=recipe.sampling.steps or 20,
+        grid=recipe.sampling.grid or "uniform",
         guidance=_first(recipe.sampling.guidance, 1.5 if info.classes else 1.0),
     )
     return replace(
@@ -55,11 +57,11 @@ def image(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
             channels=recipe.data.channels or info.shape[0],
             flip=mirrors(data) if recipe.data.flip is None else recipe.data.flip,
         ),
-        schedule=recipe.schedule or Linear(),
-        parameterization=recipe.parameterization or EDM(sigma_data=round(info.std, 3)),
-        network=recipe.network or _network(size, info.count),
-        objective=recipe.objective or Denoising(weight=Target(), draws=LogitNormal()),
-        optimizer=recipe.optimizer or Muon(),
+        schedule=complete(recipe.schedule, Linear()),
+        parameterization=complete(recipe.parameterization, EDM(sigma_data=round(info.std, 3))),
+        network=complete(recipe.network, _network(size, info.count)),
+        objective=complete(recipe.objective, Denoising(weight=Target(), draws=LogitNormal())),
+        optimizer=complete(recipe.optimizer, Muon()),
         training=training,
         sampling=sampling,
     )

@@ -12,6 +12,7 @@ from ..objectives import Denoising
 from ..parameterization import EDM
 from ..process import Linear
 from ..solvers import DPMpp2M
+from ..spec import complete
 from ..train.optim import AdamW
 from .base import Recipe, Sampling
 
@@ -25,11 +26,11 @@ def points(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
     return replace(
         recipe,
         data=replace(recipe.data, flip=False),
-        schedule=recipe.schedule or Linear(),
-        parameterization=recipe.parameterization or EDM(sigma_data=round(data.info.std, 3)),
-        network=recipe.network or MLPConfig(),
-        objective=recipe.objective or Denoising(),
-        optimizer=recipe.optimizer or AdamW(lr=2e-3),
+        schedule=complete(recipe.schedule, Linear()),
+        parameterization=complete(recipe.parameterization, EDM(sigma_data=round(data.info.std, 3))),
+        network=complete(recipe.network, MLPConfig()),
+        objective=complete(recipe.objective, Denoising()),
+        optimizer=complete(recipe.optimizer, AdamW(lr=2e-3)),
         training=replace(
             training,
             steps=steps,
@@ -40,8 +41,9 @@ def points(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
             heldout_every=training.heldout_every or 1000,
         ),
         sampling=Sampling(
-            solver=recipe.sampling.solver or DPMpp2M(),
+            solver=complete(recipe.sampling.solver, DPMpp2M()),
             steps=recipe.sampling.steps or 20,
+            grid=recipe.sampling.grid or "uniform",
             guidance=1.0 if recipe.sampling.guidance is None else recipe.sampling.guidance,
         ),
     )

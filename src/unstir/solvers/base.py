@@ -119,5 +119,7 @@ class Frame:
     def touches_end(self, t: Tensor, s: Tensor) -> bool:
         """Whether a second evaluation at s, or the frame at t, does not exist on this step."""
         schedule = self.process.schedule
-        at_data = bool((schedule.sigma(s) == 0).any())
-        return at_data or (self.variable == "sigma" and bool((schedule.alpha(t) == 0).any()))
+        if self.variable == "angle" or bool((schedule.sigma(s) == 0).any()):
+            return bool((schedule.sigma(s) == 0).any())
+        rate = schedule.dalpha(t) if self.variable == "time" else 1 / schedule.alpha(t)
+        return not bool(rate.isfinite().all())

@@ -67,10 +67,8 @@ class Heun(Solver):
     ) -> Step:
         process: Gaussian = denoiser.process  # type: ignore[assignment]
         frame = Frame(self.variable, process)
-        if self.churn:
-            schedule = process.schedule
-            noisier = schedule.time(schedule.log_snr(t) - 2 * math.log1p(self.churn)).to(t)
-            noisier = torch.maximum(noisier, t)
+        if self.churn and bool((process.schedule.alpha(t) > 0).all()):  # pure noise cannot be made noisier
+            noisier = self._noisier(process, t)
             x_t, t = process.transition(x_t, t, noisier, rng.fork("churn", t)), noisier
         x_0 = denoiser(x_t, t, cond)
         if frame.touches_end(t, s):
@@ -79,3 +77,9 @@ class Heun(Solver):
         x_s = frame.advance(x_t, first, t, s)
         second = frame.slope(x_s, denoiser(x_s, s, cond), s)
         return Step(frame.advance(x_t, (first + second) / 2, t, s), x_0)
+
+    def _noisier(self, process: Gaussian, t: Tensor) -> Tensor:
+        """The time at which sigma/alpha is 1 + churn times that of t, at most 1."""
+        schedule = process.schedule
+        later = schedule.time(schedule.log_snr(t) - 2 * math.log1p(self.churn))
+        return torch.maximum(later.to(t), t)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from ..errors import ConfigError
-from ..spec import Count, Positive, Range, Seconds, validate
+from ..spec import Count, Fraction, Positive, Range, Seconds, validate
 
 __all__ = ["Training"]
 
@@ -32,6 +32,8 @@ class Training:
     """The rate from its peak to the end of the run."""
     clip: Positive | None = 1.0
     """Largest norm of the gradient; a longer one is shortened to it. None: no clipping."""
+    drop: Fraction = 0.1
+    """Share of the labels hidden in training, so that guidance has a model without labels to move away from."""
     ema: tuple[Annotated[float, Range(gt=0, le=0.28)], ...] = (0.03, 0.1)
     """Averages of the weights: lengths as fractions of the run so far; the first one samples."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

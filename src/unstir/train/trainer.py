@@ -121,7 +121,7 @@ class Trainer:
             NumericError: the loss or the gradient was not finite `PATIENCE` times in a row.
             DeviceError: the device ran out of memory. Weights and optimizer are those of the step before.
         """
-        while not self._finished():
+        while not self.finished:
             start = time.monotonic()
             step = self._train_step()
             elapsed = time.monotonic() - start
@@ -224,7 +224,8 @@ class Trainer:
             return self.seconds / self.settings.time
         return self.step / (self.settings.steps or 1)
 
-    def _finished(self) -> bool:
+    @property
+    def finished(self) -> bool:
         """Whether the steps are done, or the next step would end after the time."""
         if self.settings.time is not None:
             return self.step > 0 and self.seconds + self._typical > self.settings.time
