@@ -41,7 +41,9 @@ def exported(module: ModuleType, base: type[Part]) -> Iterator[Part]:
         part = getattr(module, word)
         if not (isinstance(part, type) and issubclass(part, base) and dataclasses.is_dataclass(part)):
             continue
-        choices = {n: get_args(kind) for n, kind in get_type_hints(part).items() if get_origin(kind) is Literal}
+        choices = {
+            n: get_args(kind) for n, kind in get_type_hints(part).items() if get_origin(kind) is Literal
+        }
         for chosen in itertools.product(*choices.values()):
             yield part(**dict(zip(choices, chosen, strict=True)))
 
@@ -95,14 +97,19 @@ def mixture(schedule: Schedule) -> GaussianMixture:
 def one_gaussian(schedule: Schedule) -> GaussianMixture:
     """N(m, C), C full: its probability-flow ODE has a closed-form solution."""
     return GaussianMixture(
-        Gaussian(schedule), double(1.0)[None], double(0.4, -0.8)[None], double(0.5, 0.3, 0.3, 0.4).reshape(1, 2, 2)
+        Gaussian(schedule),
+        double(1.0)[None],
+        double(0.4, -0.8)[None],
+        double(0.5, 0.3, 0.3, 0.4).reshape(1, 2, 2),
     )
 
 
 def gaussian_solution(denoiser: GaussianMixture, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """x_s = alpha_s m + Q diag(sqrt((alpha_s^2 v + sigma_s^2)/(alpha_t^2 v + sigma_t^2))) Q^T (x_t - alpha_t m)."""
     schedule, Q = denoiser.process.schedule, denoiser.axes[0]
-    total_t, total_s = (schedule.alpha(u) ** 2 * denoiser.variances[0] + schedule.sigma(u) ** 2 for u in (t, s))
+    total_t, total_s = (
+        schedule.alpha(u) ** 2 * denoiser.variances[0] + schedule.sigma(u) ** 2 for u in (t, s)
+    )
     moved = (x - schedule.alpha(t) * denoiser.means[0]) @ Q * torch.sqrt(total_s / total_t) @ Q.T
     return schedule.alpha(s) * denoiser.means[0] + moved
 

@@ -72,10 +72,14 @@ class GaussianMixture(Denoiser):
 
     def draw(self, rng: Rng) -> Tensor:
         """One x_0 per generator, (B, D)."""
-        k = (rng.fork("component").uniform((len(rng), 1), self.means.dtype) > self.log_weights.exp().cumsum(0)).sum(1)
+        k = (
+            rng.fork("component").uniform((len(rng), 1), self.means.dtype) > self.log_weights.exp().cumsum(0)
+        ).sum(1)
         k = k.clamp(max=len(self.means) - 1)
         z = rng.fork("normal").normal((len(rng), self.means.shape[1]), self.means.dtype)
-        return self.means[k] + torch.einsum("bde,be->bd", self.axes[k], self.variances[k].clamp(min=0).sqrt() * z)
+        return self.means[k] + torch.einsum(
+            "bde,be->bd", self.axes[k], self.variances[k].clamp(min=0).sqrt() * z
+        )
 
 
 class Empirical(Denoiser):

@@ -73,7 +73,7 @@ class ModelConfig:
         embedder = self.embedder.build(len(self.classes)) if self.embedder and self.classes else None
         width = self.embedder.width if self.embedder and self.classes else 0
         network = self.network.build(self.shape[0], self.shape[1:], width)
-        network.to(memory_format=network.memory_format)
+        network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
         process = Gaussian(self.schedule)
         return Preconditioned(network, process, self.parameterization, self.sigma_data, dtype, embedder)
 
@@ -232,7 +232,9 @@ class Pipeline:
         start = time.perf_counter()
         try:
             parts = [
-                self._run(chosen, nodes, guidance, labels, rng, shape, slice(i, min(i + micro, n)), micro, record)
+                self._run(
+                    chosen, nodes, guidance, labels, rng, shape, slice(i, min(i + micro, n)), micro, record
+                )
                 for i in range(0, n, micro)
             ]
         finally:
@@ -310,7 +312,7 @@ class Pipeline:
             raise ConfigError(
                 f"unknown grid {name!r}", field="grid", hint=did_you_mean(name, times.__all__, "grid")
             )
-        return getattr(times, name)(steps, self.config.schedule)  # type: ignore[no-any-return]
+        return getattr(times, name)(steps, self.config.schedule)
 
     def _shape(self, size: int | None) -> tuple[int, ...]:
         if size is None:
@@ -400,7 +402,7 @@ def _solver(solver: str | Solver) -> Solver:
     if match is None:
         hint = did_you_mean(solver, [name.lower() for name in known], "solver")
         raise ConfigError(f"unknown solver {solver!r}", field="solver", hint=hint)
-    return known[match]()  # type: ignore[no-any-return]
+    return known[match]()
 
 
 def _jsonable(label: Any) -> Any:
@@ -411,8 +413,6 @@ def _version() -> str:
     from . import __version__
 
     return __version__
-
-
 
 
 def load(model: str | Path, device: str | torch.device | None = None) -> Pipeline:

@@ -57,7 +57,9 @@ def plot(curves: Sequence[Curve], x_label: str, y_label: str, width: int = 640, 
         up = (y - low[1]) / ((high[1] - low[1]) or 1)
         return left + across * (right - left), bottom - up * (bottom - top)
 
-    parts = [f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="12" role="img">']
+    parts = [
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="12" role="img">'
+    ]
     for tick in y_ticks:
         _, y = place(low[0], tick)
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e3e3e3"/>')
@@ -66,7 +68,9 @@ def plot(curves: Sequence[Curve], x_label: str, y_label: str, width: int = 640, 
         x, _ = place(tick, low[1])
         parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{tick:g}</text>')
     for curve, colour in zip(curves, COLOURS, strict=False):
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in zip(curve.x, curve.y, strict=True)))
+        points = " ".join(
+            f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in zip(curve.x, curve.y, strict=True))
+        )
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
     for k, (curve, colour) in enumerate(zip(curves, COLOURS, strict=False)):
         parts.append(
@@ -129,7 +133,8 @@ def _data(train_set: Dataset, heldout: Dataset) -> str:
         "items": f"{info.count:,} ({len(train_set):,} to learn from, {len(heldout):,} held out)",
         "shape": "x".join(map(str, info.shape)) + " (channels first)",
         "values": f"mean {info.mean:.3f}, standard deviation {info.std:.3f}, in [-1, 1]",
-        "classes": ", ".join(f"{c} ({k})" for c, k in zip(info.classes, info.class_counts, strict=True)) or "none",
+        "classes": ", ".join(f"{c} ({k})" for c, k in zip(info.classes, info.class_counts, strict=True))
+        or "none",
         "unreadable": str(info.bad),
         "notes": "; ".join(info.notes) or "none",
     }
@@ -167,7 +172,9 @@ def _levels(records: Sequence[Mapping[str, Any]]) -> str:
         levels = record["heldout_levels"]
         times = [(k + 0.5) / len(levels) for k in range(len(levels))]
         curves.append(Curve(f"step {record['step']}", times, levels))
-    note = '<p class="note">Always the same held-out items, noise and times: t = 0 is data, t = 1 is noise.</p>'
+    note = (
+        '<p class="note">Always the same held-out items, noise and times: t = 0 is data, t = 1 is noise.</p>'
+    )
     return "<h2>Held-out loss per noise level</h2>" + plot(curves, "time t", "loss") + note
 
 
@@ -191,7 +198,7 @@ def _neighbours(pipe: Pipeline, train_set: Dataset, heldout: Dataset, n: int) ->
     train = np.asarray(train_set.x)
     found = nearest(drawn.images, train)
     shown = min(12, n)
-    pairs = np.concatenate([drawn.images[:shown], train[found.index[:shown]]])
+    pairs = np.concatenate([drawn.images[:shown], train[found.rows[:shown]]])
     text = f"Distance to the nearest training picture, in grey levels (root mean square): samples {np.median(found.distance):.1f}"
     if len(heldout):
         unseen = nearest(np.asarray(heldout.x[:500]), train).distance

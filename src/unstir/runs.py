@@ -1,7 +1,7 @@
 """The run directory: one folder that holds everything about one training, from first line to last sample.
 
-    runs/x/  config.yaml  env.json  cmd.txt  metrics.jsonl  report.jsonl  samples/step-N.png
-             checkpoints/step-N/{model.safetensors, state/, state.json, manifest.json}  checkpoints/last
+runs/x/  config.yaml  env.json  cmd.txt  metrics.jsonl  report.jsonl  samples/step-N.png
+         checkpoints/step-N/{model.safetensors, state/, state.json, manifest.json}  checkpoints/last
 """
 
 from __future__ import annotations
@@ -294,7 +294,13 @@ def train(
         write_atomic(run / "env.json", json.dumps(_environment(), indent=1).encode())
         write_atomic(run / "cmd.txt", (" ".join(sys.argv) + "\n").encode())
         work = measure(job)
-        require_space(run, (_chosen(job.recipe.training.keep) + 1) * work.parameters * 4 * (4 + len(job.recipe.training.ema)))
+        require_space(
+            run,
+            (_chosen(job.recipe.training.keep) + 1)
+            * work.parameters
+            * 4
+            * (4 + len(job.recipe.training.ema)),
+        )
         say(_cost(job, work))
         say(f"run      {run}")
         return _loop(job, run, say)
@@ -433,7 +439,13 @@ def listing(root: Path = Path("runs")) -> list[dict[str, Any]]:
     for path in sorted(root.iterdir()) if root.is_dir() else []:
         if not (path / "config.yaml").is_file():
             continue
-        row: dict[str, Any] = {"run": str(path), "step": 0, "loss": None, "heldout_loss": None, "seconds": 0.0}
+        row: dict[str, Any] = {
+            "run": str(path),
+            "step": 0,
+            "loss": None,
+            "heldout_loss": None,
+            "seconds": 0.0,
+        }
         row["data"] = config.read_file(path / "config.yaml").values["data"]["source"]
         for record in read_metrics(path):
             row |= {k: record[k] for k in row.keys() & record.keys()}

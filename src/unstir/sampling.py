@@ -61,7 +61,11 @@ def _steps(
         if s > t:
             # a rise may visit the same interval again and again: it must not meet the same noise
             rises += 1
-            x, state, rng = denoiser.process.transition(x, t, s, rng.fork("rise", t, s)), None, rng.fork(rises)
+            x, state, rng = (
+                denoiser.process.transition(x, t, s, rng.fork("rise", t, s)),
+                None,
+                rng.fork(rises),
+            )
             yield Step(x, x)
             continue
         step = solver.step(denoiser, x, t, s, cond, state, rng)
@@ -103,7 +107,7 @@ def sample(
         x = step.x
         if on_step is not None:
             on_step(step)
-    if times[-1] == 0 and _noise_left(denoiser, times[-1]):
+    if times[-1] == 0 and not denoiser.process.ends_clean:
         x = denoiser(x, times[-1], cond)
     if x.is_floating_point() and not bool(x.isfinite().all()):
         raise NumericError(
@@ -112,8 +116,3 @@ def sample(
             hint="lower the guidance, use more steps or another solver; if it persists, the model diverged",
         )
     return x
-
-
-def _noise_left(denoiser: Denoiser, t: Tensor) -> bool:
-    schedule = getattr(denoiser.process, "schedule", None)
-    return hasattr(schedule, "sigma") and bool(schedule.sigma(t) > 0)

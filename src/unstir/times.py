@@ -55,14 +55,14 @@ def karras(steps: int, schedule: Schedule, *, rho: float = 7.0) -> Tensor:
 def shifted(steps: int, schedule: Schedule | None = None, *, shift: float = 3.0) -> Tensor:
     """t -> shift t / (1 + (shift - 1) t): more of the steps at high noise. Esser et al. 2024, eq. 23."""
     if not shift > 0:
-        raise ConfigError(f"shift is {shift}", field="shift", hint="accepted: shift > 0; 1 is the uniform grid")
+        raise ConfigError(
+            f"shift is {shift}", field="shift", hint="accepted: shift > 0; 1 is the uniform grid"
+        )
     t = uniform(steps)
     return shift * t / (1 + (shift - 1) * t)
 
 
-def _between(
-    steps: int, schedule: Schedule, place: Callable[[Tensor, Tensor, Tensor], Tensor]
-) -> Tensor:
+def _between(steps: int, schedule: Schedule, place: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
     low, high = schedule.log_snr(torch.tensor([1 - CLIP, CLIP], dtype=torch.float64))
     inner = schedule.time(place(1 - uniform(steps), low, high)[1:-1])
     ends = inner.new_tensor([1.0, 0.0])

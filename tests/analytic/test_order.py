@@ -49,9 +49,13 @@ def test_error_falls_with_the_claimed_order(solver: Solver, schedule: Schedule) 
 
 def test_the_published_table_is_what_is_measured() -> None:
     """docs/solvers.md is written by tools/make_solvers.py; every solver and schedule must be in it."""
-    rows = re.findall(r"^\| `(\w+(?:\(.*?\))?)` \|(.*)\|$", PAGE.read_text().partition("<!-- orders -->")[2], re.M)
+    rows = re.findall(
+        r"^\| `(\w+(?:\(.*?\))?)` \|(.*)\|$", PAGE.read_text().partition("<!-- orders -->")[2], re.M
+    )
     table = {name: [float(cell) for cell in cells.split("|")] for name, cells in rows[: len(DETERMINISTIC)]}
-    measured = {label(s): [measured_order(s, schedule) for schedule in DEFAULT_SCHEDULES] for s in DETERMINISTIC}
+    measured = {
+        label(s): [measured_order(s, schedule) for schedule in DEFAULT_SCHEDULES] for s in DETERMINISTIC
+    }
     assert table.keys() == measured.keys(), "run tools/make_solvers.py"
     for name, orders in measured.items():
         assert table[name] == pytest.approx(orders, abs=0.02), f"{name}: run tools/make_solvers.py"

@@ -69,7 +69,9 @@ def test_the_tensor_version_equals_the_reference(keys: list[int], blocks: int) -
 
 def test_mix_is_splitmix64() -> None:
     """The first outputs of SplitMix64 from seed 1234567, a known answer of its own."""
-    state = torch.tensor([(1234567 + i * 0x9E3779B97F4A7C15) % (1 << 64) for i in (1, 2, 3)], dtype=torch.uint64)
+    state = torch.tensor(
+        [(1234567 + i * 0x9E3779B97F4A7C15) % (1 << 64) for i in (1, 2, 3)], dtype=torch.uint64
+    )
     mixed = [x % (1 << 64) for x in _mix(state.view(torch.int64)).tolist()]
     assert mixed == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
@@ -82,10 +84,17 @@ def streams() -> dict[str, Tensor]:
     return {
         "along a sample": Rng.of(0, 1).uniform((1, 20_000), torch.float64)[0],
         "along the seeds": Rng.of(0, 20_000).uniform((20_000, 1), torch.float64)[:, 0],
-        "along a counter": Rng([0] * 20_000).fork("a", torch.arange(20_000)).uniform((20_000, 1), torch.float64)[:, 0],
-        "along forks": torch.cat([Rng.of(0, 20).fork(i).uniform((20, 10), torch.float64).flatten() for i in range(100)]),
+        "along a counter": Rng([0] * 20_000)
+        .fork("a", torch.arange(20_000))
+        .uniform((20_000, 1), torch.float64)[:, 0],
+        "along forks": torch.cat(
+            [Rng.of(0, 20).fork(i).uniform((20, 10), torch.float64).flatten() for i in range(100)]
+        ),
         "along times": torch.cat(
-            [Rng.of(0, 20).fork(torch.tensor(i / 100)).uniform((20, 10), torch.float64).flatten() for i in range(100)]
+            [
+                Rng.of(0, 20).fork(torch.tensor(i / 100)).uniform((20, 10), torch.float64).flatten()
+                for i in range(100)
+            ]
         ),
     }
 
@@ -182,9 +191,7 @@ def test_a_label_per_sample_is_that_label() -> None:
     counters = torch.tensor([4, 9])
     both = Rng([3, 3]).fork("train", counters).normal((2, 5))
     assert torch.equal(both[1], Rng([3]).fork("train", 9).normal((1, 5))[0])
-    assert torch.equal(
-        Rng([3]).fork(torch.tensor(0.25, dtype=torch.float64)).keys, Rng([3]).fork(0.25).keys
-    )
+    assert torch.equal(Rng([3]).fork(torch.tensor(0.25, dtype=torch.float64)).keys, Rng([3]).fork(0.25).keys)
 
 
 def test_keys_do_not_collide() -> None:

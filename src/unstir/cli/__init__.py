@@ -20,7 +20,7 @@ import typer
 import typer.core
 
 from .. import __version__
-from ..errors import UnstirError
+from ..errors import CheckpointError, ConfigError, DeviceError, UnstirError
 from .config import config
 from .data import data
 from .demo import demo
@@ -125,8 +125,6 @@ def _terminated(number: int, frame: object) -> NoReturn:
 
 def _known(error: Exception) -> UnstirError:
     """Any exception as one of ours, with its exit code."""
-    from ..errors import CheckpointError, ConfigError, DeviceError
-
     if isinstance(error, UnstirError):
         return error
     if isinstance(error, typer.TyperException):

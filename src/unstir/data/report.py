@@ -8,6 +8,8 @@ import numpy as np
 
 from unstir.data.dataset import Dataset
 from unstir.data.items import printable
+from unstir.modalities.image import to_grid
+from unstir.modalities.points import to_picture
 
 __all__ = ["contact_sheet", "describe", "describe_lines"]
 
@@ -51,7 +53,7 @@ def _classes(classes: tuple[str, ...], counts: tuple[int, ...]) -> str:
 
 
 def contact_sheet(dataset: Dataset, n: int = 64) -> np.ndarray:
-    """Up to n items, spread evenly, in a near-square grid on white: uint8 (H, W, C). Points: their density."""
+    """Up to n items, spread evenly, on one sheet: uint8 (H, W, C). Points: their density."""
     if dataset.info.kind == "points":
         return to_picture(dataset.x)[0]
     rows = dataset.rows[np.linspace(0, len(dataset) - 1, min(n, len(dataset))).astype(int)]

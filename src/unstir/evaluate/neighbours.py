@@ -10,9 +10,9 @@ __all__ = ["Neighbours", "nearest"]
 
 
 class Neighbours(NamedTuple):
-    """For each query the index of the nearest item and the distance to it."""
+    """For each query the row of the nearest item and the distance to it."""
 
-    index: np.ndarray
+    rows: np.ndarray
     distance: np.ndarray
 
 

@@ -39,7 +39,7 @@ class ClassifierFree(Guided):
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         if self.scale == 1:
-            return self.denoiser(x_t, t, cond)  # type: ignore[no-any-return]
+            return self.denoiser(x_t, t, cond)
         if self.scale == 0:
-            return self.denoiser(x_t, t, self.negative)  # type: ignore[no-any-return]
+            return self.denoiser(x_t, t, self.negative)
         return torch.lerp(self.denoiser(x_t, t, self.negative), self.denoiser(x_t, t, cond), self.scale)

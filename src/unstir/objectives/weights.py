@@ -53,7 +53,9 @@ class MinSNR(Weight):
 
     def __post_init__(self) -> None:
         if not self.gamma > 0:
-            raise ConfigError(f"gamma is {self.gamma}", field="objective.weight.gamma", hint="accepted: gamma > 0")
+            raise ConfigError(
+                f"gamma is {self.gamma}", field="objective.weight.gamma", hint="accepted: gamma > 0"
+            )
 
     def __call__(self, denoiser: Denoiser, t: Tensor) -> Tensor:
         return _log_snr(denoiser, t).exp().clamp(max=self.gamma)
@@ -81,7 +83,8 @@ class SigmoidWeight(Weight):
 
     def __call__(self, denoiser: Denoiser, t: Tensor) -> Tensor:
         schedule = _process(denoiser).schedule
-        log_snr, rate = torch.func.jvp(schedule.log_snr, (t,), (torch.ones_like(t),))
+        log_snr = schedule.log_snr(t)
+        rate = torch.func.jvp(schedule.log_snr, (t,), (torch.ones_like(t),))[1]
         return -rate * torch.exp(log_snr) * torch.sigmoid(self.bias - log_snr)
 
 

@@ -72,6 +72,11 @@ class Process(ABC):
     def posterior(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Any:
         """The parameters of q(x_s | x_t, x_0) for s < t."""
 
+    @property
+    def ends_clean(self) -> bool:
+        """Whether x_t at t = 0 is the data itself, with no noise left to remove."""
+        return True
+
     @abstractmethod
     def prior(self, shape: tuple[int, ...], rng: Rng) -> Tensor:
         """x_1, where sampling starts."""

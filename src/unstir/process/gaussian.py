@@ -36,6 +36,10 @@ class Gaussian(Process):
 
     schedule: Schedule = Linear()
 
+    @property
+    def ends_clean(self) -> bool:
+        return bool(self.schedule.sigma(torch.zeros((), dtype=torch.float64)) == 0)
+
     def scales(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """alpha(t) and sigma(t), shaped to multiply x; evaluated in t's precision, returned in x's."""
         return unsqueeze_like(self.schedule.alpha(t), x), unsqueeze_like(self.schedule.sigma(t), x)

@@ -67,10 +67,14 @@ class Cosine(Schedule):
         return torch.sqrt(torch.sin(t * quarter) * torch.sin((t + 2 * self.offset) * quarter)) / self._cos_0
 
     def time(self, log_snr: Tensor) -> Tensor:
-        alpha = torch.sqrt(torch.sigmoid(log_snr))
+        alpha, sigma = torch.sqrt(torch.sigmoid(log_snr)), torch.sqrt(torch.sigmoid(-log_snr))
         if self.offset == 0:
-            return torch.atan2(torch.sqrt(torch.sigmoid(-log_snr)), alpha) * (2 / math.pi)
-        return 1 - torch.asin((alpha * self._cos_0).clamp(max=1)) * (2 / math.pi * (1 + self.offset))
+            return torch.atan2(sigma, alpha) * (2 / math.pi)
+        # the angle of t alone, by sine and cosine of a difference in which nothing cancels
+        cos_0, sin_0 = self._cos_0, math.sqrt(1 - self._cos_0**2)
+        sine = torch.hypot(sigma * cos_0, torch.full_like(sigma, sin_0))  # of the whole angle
+        angle = torch.atan2(cos_0 * sigma**2 / (sine + alpha * sin_0), alpha * cos_0**2 + sine * sin_0)
+        return (angle * (2 / math.pi * (1 + self.offset))).clamp(max=1)
 
     @property
     def _cos_0(self) -> float:
@@ -110,10 +114,9 @@ class BetaLinear(Schedule):
 
     def betas(self) -> Tensor:
         """beta_1..beta_T in float64, for comparison with papers; nothing in the library reads it."""
-        ends = torch.tensor([self.beta_1, self.beta_T], dtype=torch.float64)
-        if self.spacing == "scaled":
-            return torch.linspace(*ends.sqrt().tolist(), self.steps, dtype=torch.float64) ** 2
-        return torch.linspace(*ends.tolist(), self.steps, dtype=torch.float64)
+        power = 0.5 if self.spacing == "scaled" else 1.0
+        first, last = self.beta_1**power, self.beta_T**power
+        return torch.linspace(first, last, self.steps, dtype=torch.float64) ** (1 / power)
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.exp(self._log_alpha_bar(t) / 2)
@@ -260,6 +263,8 @@ class Shifted(Schedule):
             )
 
     def alpha(self, t: Tensor) -> Tensor:
+        if isinstance(self.schedule, Linear):
+            return (1 - t) / (1 + (self.shift - 1) * t)
         return self.schedule.alpha(self._moved(t))
 
     def sigma(self, t: Tensor) -> Tensor:
@@ -271,7 +276,7 @@ class Shifted(Schedule):
     def _moved(self, t: Tensor) -> Tensor:
         if isinstance(self.schedule, Linear):
             return self.shift * t / (1 + (self.shift - 1) * t)
-        return _ShiftedTime.apply(t, self.schedule, 2 * math.log(self.shift))  # type: ignore[no-any-return]
+        return _ShiftedTime.apply(t, self.schedule, 2 * math.log(self.shift))
 
 
 class _ShiftedTime(torch.autograd.Function):
@@ -340,7 +345,6 @@ class ZeroTerminal(Schedule):
         return (self.schedule.alpha(t) - end) / (1 - end)
 
     def sigma(self, t: Tensor) -> Tensor:
-        # 1 - alpha = sigma'^2 / ((1 + alpha') (1 - alpha'(1)))
-        missing = self.schedule.sigma(t) ** 2 / (1 + self.schedule.alpha(t))
-        missing = missing / (1 - self.schedule.alpha(torch.ones_like(t)))
-        return torch.sqrt(missing * (2 - missing))
+        # sigma^2 = (1 - alpha) (1 + alpha) with 1 - alpha = sigma'^2 / ((1 + alpha') (1 - alpha'(1)))
+        whole = (1 + self.schedule.alpha(t)) * (1 - self.schedule.alpha(torch.ones_like(t)))
+        return self.schedule.sigma(t) * torch.sqrt((1 + self.alpha(t)) / whole)

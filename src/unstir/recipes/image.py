@@ -54,7 +54,7 @@ def image(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
         data=replace(
             recipe.data,
             size=recipe.data.size or (size if info.shape[1] == info.shape[2] else None),
-            channels=recipe.data.channels or info.shape[0],
+            channels=recipe.data.channels or (1 if info.shape[0] == 1 else 3),
             flip=mirrors(data) if recipe.data.flip is None else recipe.data.flip,
         ),
         schedule=complete(recipe.schedule, Linear()),
@@ -101,5 +101,3 @@ def mirrors(data: Dataset, at_most: int = 2000) -> bool:
         asymmetry += len(part) * float(((mean - mean[:, ::-1]) ** 2).mean())
         chance += 2 * float(part.var(0).mean())
     return chance > 0 and asymmetry < 3 * chance
-
-

@@ -81,7 +81,9 @@ class Frame:
     def __init__(self, variable: Variable, process: Gaussian) -> None:
         if variable not in ("angle", "sigma", "time"):
             raise ConfigError(
-                f"variable is {variable!r}", field="solver.variable", hint="accepted: 'angle', 'sigma', 'time'"
+                f"variable is {variable!r}",
+                field="solver.variable",
+                hint="accepted: 'angle', 'sigma', 'time'",
             )
         self.variable = variable
         self.process = process
