@@ -9,8 +9,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import pytest
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
@@ -82,6 +83,11 @@ SOLVERS = DETERMINISTIC + STOCHASTIC
 def double(*values: float) -> Tensor:
     """A (len(values),) tensor, or () for one value, in float64."""
     return torch.tensor(values[0] if len(values) == 1 else values, dtype=torch.float64)
+
+
+def approx(expected: Tensor | float, **tolerance: float) -> Any:
+    """pytest.approx that takes a tensor of one element."""
+    return pytest.approx(float(expected), **tolerance)
 
 
 # -- laws known in closed form -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def forward_picture(data: Dataset, columns: int = 11) -> bytes:
     x = codec.encode(data.take(chosen)[0])
     times = torch.linspace(0, 1, columns, dtype=torch.float64)
     rng, strip = Rng.of(0, len(x)), [x]
-    for s, t in zip(times[:-1], times[1:], strict=True):
+    for s, t in pairwise(times):
         strip.append(process.transition(strip[-1], s, t, rng.fork("forward", t)))
     pictures = codec.decode(torch.stack(strip, 1).flatten(0, 1)).movedim(1, -1).numpy()
     return encode_png(pictures, columns=columns)

@@ -29,9 +29,10 @@ class Parameterization(ABC):
         """Raises IncompatibleError where c_skip or c_out is infinite, or c_out zero, at t = 1."""
         c_skip, c_out = self.coefficients(schedule, torch.ones((), dtype=torch.float64))
         if not (c_skip.isfinite() and c_out.isfinite() and c_out != 0):
+            alpha = float(schedule.alpha(torch.ones(())))
             raise IncompatibleError(
                 f"{type(self).__name__} cannot recover x_0 on {type(schedule).__name__}: at t = 1, where "
-                f"alpha = {float(schedule.alpha(torch.ones(()))):g}, its c_skip is {float(c_skip):g} and c_out {float(c_out):g}",
+                f"alpha = {alpha:g}, its c_skip is {float(c_skip):g} and c_out {float(c_out):g}",
                 field="parameterization",
                 hint="predict v, x0 or edm, or use a schedule that keeps some signal, as beta_linear does",
             )

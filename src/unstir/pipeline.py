@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,23 +143,29 @@ class Pipeline:
                 field=str(path),
                 hint="give a run directory or a model.safetensors of one",
             )
-        document = json.loads(text)
-        if document.get("format", 0) > FORMAT:
-            raise IncompatibleError(
-                f"{path} has model format {document['format']}, this unstir reads up to {FORMAT}",
-                field=str(path),
-                hint="install a newer unstir",
-            )
         try:
-            config = read_settings(document["config"], ModelConfig)
-        except (ConfigError, KeyError) as error:
+            document = json.loads(text)
+            version, name, settings = document["format"], str(document["name"]), document["config"]
+            if version > FORMAT:
+                raise IncompatibleError(
+                    f"{path} has model format {version}, this unstir reads up to {FORMAT}",
+                    field=str(path),
+                    hint="install a newer unstir",
+                )
+            config = read_settings(settings, ModelConfig)
+            with torch.device("meta"):  # nothing is allocated before the file is known to fit
+                expected = config.build().state_dict()
+        except (ConfigError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(
-                f"{path}: its settings are not understood: {error}", field=str(path)
+                f"{path}: its settings are not understood: {error}",
+                field=str(path),
+                hint="take the file from a good copy or an earlier checkpoint",
             ) from error
+        tensors = load_tensors(path, expected)
         denoiser = config.build()
-        denoiser.load_state_dict(load_tensors(path, denoiser.state_dict()))
+        denoiser.load_state_dict(tensors)
         denoiser.to(device or "cpu").eval()
-        return cls(config, denoiser, sha256(path), document.get("name", path.parent.name))
+        return cls(config, denoiser, sha256(path), name)
 
     def write(self, path: Path) -> None:
         """Write weights and config at `path`; not atomic, for use inside one atomic write."""
@@ -188,6 +194,7 @@ class Pipeline:
         grid: str | None = None,
         exact: bool | None = None,
         record: bool = False,
+        on_batch: Callable[[int], None] | None = None,
     ) -> Samples:
         """n samples; sample i depends on seed + i, its label and the settings alone.
 
@@ -202,6 +209,7 @@ class Pipeline:
             grid: where the steps fall: uniform, log_snr, karras, shifted, trailing.
             exact: fixed padded micro-batches, so that neighbours cannot change a bit; None: on a CPU only.
             record: keep x_t and x_0 of every step.
+            on_batch: called with the number of samples that are done, after each micro-batch.
 
         Raises:
             ConfigError: an argument is unknown or out of range; it names the field.
@@ -209,11 +217,12 @@ class Pipeline:
         """
         defaults = self.config.defaults
         chosen = _solver(solver or defaults.solver)
+        label = _plain(label)
         steps = defaults.steps if steps is None else steps
         guidance = defaults.guidance if guidance is None else float(guidance)
         grid = grid or defaults.grid
-        if n < 1:
-            raise ConfigError(f"n is {n}", field="n", hint="ask for 1 sample or more")
+        if not isinstance(n, int) or n < 1:
+            raise ConfigError(f"n is {n!r}", field="n", hint="ask for 1 sample or more")
         shape = self._shape(size)
         rng = Rng.of(seed, n)
         labels = self._labels(label, rng)
@@ -225,18 +234,18 @@ class Pipeline:
             )
         if exact is None:
             exact = self.device.type == "cpu"
-        micro = self.micro_batch() if exact else max(defaults.micro_batch, 64)
+        micro = self.micro_batch() if exact else min(n, max(defaults.micro_batch, 64))
         nodes = self._grid(grid, steps)
         calls: list[int] = []
+        parts = []
         handle = self.denoiser.register_forward_hook(lambda *_: calls.append(1))
         start = time.perf_counter()
         try:
-            parts = [
-                self._run(
-                    chosen, nodes, guidance, labels, rng, shape, slice(i, min(i + micro, n)), micro, record
-                )
-                for i in range(0, n, micro)
-            ]
+            for i in range(0, n, micro):
+                rows = slice(i, min(i + micro, n))
+                parts.append(self._run(chosen, nodes, guidance, labels, rng, shape, rows, micro, record))
+                if on_batch is not None:
+                    on_batch(rows.stop)
         finally:
             handle.remove()
         frames = [
@@ -257,7 +266,7 @@ class Pipeline:
                 "solver": dump(chosen),
                 "grid": grid,
                 "guidance": guidance,
-                "label": _jsonable(label),
+                "label": label,
                 "size": size,
                 "exact": exact,
             },
@@ -337,7 +346,7 @@ class Pipeline:
             share = torch.tensor(self.config.class_counts, dtype=torch.float64).cumsum(0)
             u = rng.fork("label").uniform((n, 1), torch.float64)
             return (u > share / share[-1]).sum(1).clamp(max=len(classes) - 1)
-        if isinstance(label, (str, int)):
+        if not isinstance(label, list):
             return torch.full((n,), self._class(label))
         if len(label) != n:
             raise ConfigError(
@@ -355,7 +364,7 @@ class Pipeline:
                     f"unknown label {label!r}", field="label", hint=did_you_mean(label, classes, "label")
                 )
             label = int(label)
-        if not 0 <= label < len(classes):
+        if not isinstance(label, int) or not 0 <= label < len(classes):
             raise ConfigError(
                 f"label is {label}",
                 field="label",
@@ -405,8 +414,10 @@ def _solver(solver: str | Solver) -> Solver:
     return known[match]()
 
 
-def _jsonable(label: Any) -> Any:
-    return list(label) if isinstance(label, (tuple, list)) else label
+def _plain(label: Any) -> Any:
+    """A label or a list of them, free of the types of numpy and torch."""
+    label = label.tolist() if hasattr(label, "tolist") else label
+    return list(label) if isinstance(label, tuple) else label
 
 
 def _version() -> str:
@@ -429,15 +440,17 @@ def load(model: str | Path, device: str | torch.device | None = None) -> Pipelin
 
 def find_model(model: str | Path, root: Path = Path("runs")) -> Path:
     """The model file that a name means: RUN, RUN@STEP, RUN@last, a checkpoint folder or a .safetensors file."""
-    name, _, step = str(model).partition("@")
-    path = Path(name).expanduser()
+    path = Path(model).expanduser()
     if path.is_file():
         return path
-    for run in (path, root / name):
+    name, at, step = str(model).rpartition("@")
+    if not at or path.is_dir() or (root / path).is_dir():  # an @ may be part of the name
+        name, step = str(model), ""
+    for run in (Path(name).expanduser(), root / name):
         if (run / "model.safetensors").is_file():
             return run / "model.safetensors"
         folder = run / "checkpoints"
-        if not folder.is_dir():
+        if not folder.is_dir() and not (run / "config.yaml").is_file():
             continue
         found = folder / ("last" if step in ("", "last") else f"step-{step}") / "model.safetensors"
         if found.is_file():

@@ -26,10 +26,13 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd }
 table { border-collapse: collapse } td, th { padding: .15rem .9rem .15rem 0; text-align: left; vertical-align: top }
-img { image-rendering: pixelated; max-width: 100%; margin: .4rem 1rem .4rem 0 } figure { display: inline-block; margin: 0 1rem 1rem 0 }
+img { image-rendering: pixelated; max-width: 100%; margin: .4rem 1rem .4rem 0 }
+figure { display: inline-block; margin: 0 1rem 1rem 0 }
 figcaption, .note { color: #666; font-size: .9rem } code { background: #f3f3f3; padding: .1rem .3rem }
-@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd } code { background: #2a2a2a } h2 { border-color: #444 }
-  svg { background: #fff } }
+@media (prefers-color-scheme: dark) {
+  body { background: #181818; color: #ddd } code { background: #2a2a2a } h2 { border-color: #444 }
+  svg { background: #fff }
+}
 """
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a")
 
@@ -63,25 +66,25 @@ def plot(curves: Sequence[Curve], x_label: str, y_label: str, width: int = 640, 
     for tick in y_ticks:
         _, y = place(low[0], tick)
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e3e3e3"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        parts.append(_text(f"{tick:g}", f'x="{left - 6}" y="{y + 4:.1f}"', "end"))
     for tick in x_ticks:
         x, _ = place(tick, low[1])
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{tick:g}</text>')
+        parts.append(_text(f"{tick:g}", f'x="{x:.1f}" y="{bottom + 16}"'))
     for curve, colour in zip(curves, COLOURS, strict=False):
         points = " ".join(
             f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in zip(curve.x, curve.y, strict=True))
         )
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
     for k, (curve, colour) in enumerate(zip(curves, COLOURS, strict=False)):
-        parts.append(
-            f'<text x="{right - 4}" y="{top + 12 + 16 * k}" text-anchor="end" fill="{colour}">{html.escape(curve.name)}</text>'
-        )
+        parts.append(_text(curve.name, f'x="{right - 4}" y="{top + 12 + 16 * k}" fill="{colour}"', "end"))
     middle = (left + right) / 2
-    parts.append(f'<text x="{middle}" y="{height - 6}" text-anchor="middle">{html.escape(x_label)}</text>')
-    parts.append(
-        f'<text transform="translate(13 {(top + bottom) / 2}) rotate(-90)" text-anchor="middle">{html.escape(y_label)}</text></svg>'
-    )
-    return "".join(parts)
+    parts.append(_text(x_label, f'x="{middle}" y="{height - 6}"'))
+    parts.append(_text(y_label, f'transform="translate(13 {(top + bottom) / 2}) rotate(-90)"'))
+    return "".join([*parts, "</svg>"])
+
+
+def _text(text: str, attributes: str, anchor: str = "middle") -> str:
+    return f'<text {attributes} text-anchor="{anchor}">{html.escape(text)}</text>'
 
 
 def _ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -189,7 +192,8 @@ def _pictures(run: Path, extra: Mapping[str, Path]) -> str:
 
 def _figure(data: bytes, caption: str, kind: str = "png") -> str:
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    return f'<figure><img src="{source}" alt="{html.escape(caption)}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+    text = html.escape(caption)
+    return f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>'
 
 
 def _neighbours(pipe: Pipeline, train_set: Dataset, heldout: Dataset, n: int) -> str:
@@ -199,7 +203,10 @@ def _neighbours(pipe: Pipeline, train_set: Dataset, heldout: Dataset, n: int) ->
     found = nearest(drawn.images, train)
     shown = min(12, n)
     pairs = np.concatenate([drawn.images[:shown], train[found.rows[:shown]]])
-    text = f"Distance to the nearest training picture, in grey levels (root mean square): samples {np.median(found.distance):.1f}"
+    text = (
+        "Distance to the nearest training picture, in grey levels (root mean square): "
+        f"samples {np.median(found.distance):.1f}"
+    )
     if len(heldout):
         unseen = nearest(np.asarray(heldout.x[:500]), train).distance
         copies = float((found.distance < np.quantile(unseen, 0.01)).mean())

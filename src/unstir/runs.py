@@ -10,10 +10,12 @@ import json
 import logging
 import os
 import platform
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,16 @@ from .pipeline import Defaults, ModelConfig, Pipeline
 from .recipes import Recipe
 from .rng import Rng
 from .spec import dump
-from .train import Checkpointer, MetricsLog, Progress, StopSignals, Trainer, load_latest, network_dtype
+from .train import (
+    Checkpointer,
+    MetricsLog,
+    Progress,
+    StopSignals,
+    Trainer,
+    TrainStep,
+    load_latest,
+    network_dtype,
+)
 from .train.progress import duration
 
 __all__ = ["Job", "Stopped", "Workload", "listing", "plan", "resume", "train"]
@@ -51,6 +62,8 @@ FREE_ON_RESUME = (
     "training.heldout_every",
     "training.keep",
     "training.threads",
+    "training.device",
+    "training.precision",
     "training.micro_batch",
     "optimizer.lr",
     "sampling",
@@ -264,6 +277,7 @@ def train(
     given: Mapping[str, str] | None = None,
     overwrite: bool = False,
     say: Say = print,
+    progress: bool = True,
 ) -> Path:
     """Train into a new run directory and return it.
 
@@ -271,10 +285,13 @@ def train(
         recipe: the settings; what is None is chosen from the data.
         out: the run directory; None takes runs/NAME-K, the first free K.
         given: where each setting came from, for config.yaml.
-        overwrite: replace a run that is already there.
+        overwrite: replace a run that is already there, once the new one is sure to start.
+        say: where lines for people go.
+        progress: show on standard error how far training is.
 
     Raises:
         ConfigError: `out` holds a run already.
+        CheckpointError: `out` cannot be written, or another process trains there.
         Stopped: SIGINT or SIGTERM came; the run can be resumed.
     """
     run = out or _free(Path("runs"), recipe.data.source)
@@ -286,33 +303,32 @@ def train(
         )
     _make(run)
     with Lock(run / "lock"):
-        if overwrite:
-            _clear(run)
         job = prepare(recipe, run / "report.jsonl", say)
+        training, work = job.recipe.training, measure(job)
+        require_space(run, (_chosen(training.keep) + 1) * work.parameters * 4 * (4 + len(training.ema)))
+        if (run / "config.yaml").exists():
+            _clear(run)
+        write_atomic(run / "env.json", json.dumps(_environment(), indent=1).encode())
+        write_atomic(run / "cmd.txt", (shlex.join(sys.argv) + "\n").encode())
         values = dump(job.recipe, Recipe)
         write_atomic(run / "config.yaml", config.to_yaml(values, dict(given or {})).encode())
-        write_atomic(run / "env.json", json.dumps(_environment(), indent=1).encode())
-        write_atomic(run / "cmd.txt", (" ".join(sys.argv) + "\n").encode())
-        work = measure(job)
-        require_space(
-            run,
-            (_chosen(job.recipe.training.keep) + 1)
-            * work.parameters
-            * 4
-            * (4 + len(job.recipe.training.ema)),
-        )
         say(_cost(job, work))
         say(f"run      {run}")
-        return _loop(job, run, say)
+        return _loop(job, run, say, progress)
 
 
-def resume(run: Path, changes: Mapping[str, Any] | None = None, *, say: Say = print) -> Path:
+def resume(
+    run: Path, changes: Mapping[str, Any] | None = None, *, say: Say = print, progress: bool = True
+) -> Path:
     """Go on in the same directory, bit for bit where `steps` stays; `changes` may extend it.
 
     Raises:
         CheckpointError: there is nothing to resume.
         ConfigError: a change would make it another run.
+        DataError: the data is not what it was.
+        Stopped: SIGINT or SIGTERM came; the run can be resumed again.
     """
+    run = next((path for path in (run, Path("runs") / run) if (path / "config.yaml").is_file()), run)
     if not (run / "config.yaml").is_file():
         raise CheckpointError(
             f"{run} is not a run: it has no config.yaml", field="resume", hint="give the directory of a run"
@@ -336,7 +352,7 @@ def resume(run: Path, changes: Mapping[str, Any] | None = None, *, say: Say = pr
         if changes:
             values = dump(job.recipe, Recipe)
             write_atomic(run / "config.yaml", config.to_yaml(values, settings.sources).encode())
-        return _loop(job, run, say)
+        return _loop(job, run, say, progress)
 
 
 def _path(key: str) -> str:
@@ -356,7 +372,7 @@ def _without_rival(layer: config.Layer, changed: list[str]) -> config.Layer:
     return config.Layer(layer.source, values)
 
 
-def _loop(job: Job, run: Path, say: Say) -> Path:
+def _loop(job: Job, run: Path, say: Say, show: bool) -> Path:
     recipe, training = job.recipe, job.recipe.training
     objective = _chosen(recipe.objective)
     batches = job.batches(job.train_set, training=True)
@@ -382,7 +398,7 @@ def _loop(job: Job, run: Path, say: Say) -> Path:
         save = Checkpointer(run, trainer, model_file, meta=meta, metrics=metrics)
         stop = stack.enter_context(StopSignals())
         unit = "img" if job.info.kind == "image" else "items"
-        progress = stack.enter_context(Progress(unit))
+        progress = stack.enter_context(Progress(unit)) if show else _silent
         begun, loss = trainer.step, None
         for step in trainer.steps():
             metrics(step)
@@ -399,10 +415,14 @@ def _loop(job: Job, run: Path, say: Say) -> Path:
         path = save.save()
     if trainer.step == begun:
         say(f"         nothing left to do: {run} is at its end; steps=N or time=T extends it")
-    text = f", held-out loss {loss:.4f}" if loss is not None else ""
-    say(f"saved    {path}  step {trainer.step} in {duration(trainer.seconds)}{text}")
+    else:
+        text = f", held-out loss {loss:.4f}" if loss is not None else ""
+        say(f"saved    {path}  step {trainer.step} in {duration(trainer.seconds)}{text}")
     say(f"next     unstir sample {run}")
     return run
+
+
+def _silent(step: TrainStep) -> None: ...
 
 
 def _heldout(job: Job, trainer: Trainer, metrics: MetricsLog) -> float | None:
@@ -434,38 +454,34 @@ def _preview(job: Job, trainer: Trainer, run: Path) -> None:
 
 # -- directories -------------------------------------------------------------------------------------------
 def listing(root: Path = Path("runs")) -> list[dict[str, Any]]:
-    """One row per run under `root`: its step, loss, held-out loss, size and time."""
-    rows = []
-    for path in sorted(root.iterdir()) if root.is_dir() else []:
-        if not (path / "config.yaml").is_file():
-            continue
-        row: dict[str, Any] = {
-            "run": str(path),
-            "step": 0,
-            "loss": None,
-            "heldout_loss": None,
-            "seconds": 0.0,
-        }
-        row["data"] = config.read_file(path / "config.yaml").values["data"]["source"]
-        for record in read_metrics(path):
-            row |= {k: record[k] for k in row.keys() & record.keys()}
-        rows.append(row)
-    return rows
+    """One row per run under `root`: its step, loss, held-out loss, time and data; a broken one says why."""
+    runs = sorted(path.parent for path in root.glob("*/config.yaml"))
+    return [_row(run) for run in runs]
+
+
+def _row(run: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": str(run), "step": 0, "loss": None, "heldout_loss": None, "seconds": 0.0}
+    for record in read_metrics(run):
+        row |= {k: record[k] for k in row.keys() & record.keys()}
+    try:
+        row["data"] = config.read_file(run / "config.yaml").values["data"]["source"]
+    except (ConfigError, KeyError, TypeError) as error:
+        reason = error.message if isinstance(error, ConfigError) else "its config.yaml names no data"
+        row["data"] = f"broken: {reason}"
+    return row
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The records of metrics.jsonl; a line torn by a crash is passed over."""
     try:
-        lines = (run / "metrics.jsonl").read_text().splitlines()
-    except FileNotFoundError:
+        lines = (run / "metrics.jsonl").read_text(errors="replace").splitlines()
+    except OSError:
         return []
     records = []
     for line in lines:
-        try:
+        with suppress(json.JSONDecodeError):
             records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
+    return [record for record in records if isinstance(record, dict)]
 
 
 def _free(root: Path, source: str) -> Path:
@@ -480,19 +496,17 @@ def _free(root: Path, source: str) -> Path:
 def _make(run: Path) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
-        write_atomic(run / "env.json", b"{}")
-    except (OSError, CheckpointError) as error:
+    except OSError as error:
         raise CheckpointError(
-            f"{run} cannot be written: {error}", field="out", hint="choose another out="
+            f"{run} cannot be written: {error.strerror}", field="out", hint="choose another out="
         ) from error
 
 
 def _clear(run: Path) -> None:
-    import shutil
-
+    """Remove what a run left but for the report on the data, which is the next one's already."""
     for name in ("checkpoints", "samples"):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in ("metrics.jsonl", "report.jsonl", "config.yaml"):
+    for name in ("metrics.jsonl", "config.yaml"):
         (run / name).unlink(missing_ok=True)
 
 

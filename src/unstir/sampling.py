@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def _steps(
     denoiser: Denoiser, solver: Solver, times: Tensor, x: Tensor, cond: Condition | None, rng: Rng
 ) -> Iterator[Step]:
     state, rises = None, 0
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         if s > t:
             # a rise may visit the same interval again and again: it must not meet the same noise
             rises += 1

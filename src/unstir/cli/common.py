@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,9 +63,10 @@ def show(text: str, data: Any, as_json: bool) -> None:
 
 
 def say(text: str, quiet: bool = False) -> None:
-    """Everything else, on standard error."""
+    """Everything else, on standard error; where nobody reads it any more, work goes on."""
     if not quiet:
-        typer.echo(text, err=True)
+        with suppress(OSError):
+            typer.echo(text, err=True)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,15 +63,29 @@ def sample(
         plan = pipe.describe() | {"request": _arguments(request, pipe), "out": out}
         show("\n".join(f"{k:<11}{v}" for k, v in plan.items() if k != "config"), plan, as_json)
         return
-    samples = pipe.sample(**_arguments(request, pipe))
+    tell = partial(say, quiet=quiet)
+    samples = pipe.sample(**_arguments(request, pipe), on_batch=_progress(request.n, tell))
     path = samples.save(out)
     height, width = samples.images.shape[1:3] if samples.images.ndim == 4 else (1, samples.images.shape[1])
-    tell = partial(say, quiet=quiet)
     tell(
         f"{request.n} of {width}x{height}, {samples.recipe['steps']} steps, {samples.evaluations} denoiser "
         f"calls, {samples.seconds:.1f} s, seed {samples.seeds[0]}..{samples.seeds[-1]}"
     )
     show(str(path), {"out": str(path), "recipe": samples.recipe, "seconds": samples.seconds}, as_json)
+
+
+def _progress(n: int, tell: Callable[[str], None], interval: float = 5.0) -> Callable[[int], None]:
+    """What says every few seconds how far sampling is."""
+    start = shown = time.monotonic()
+
+    def on_batch(done: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown >= interval and done < n:
+            shown = now
+            tell(f"{done / n:4.0%}  {done:,} of {n:,}  {(now - start) * (n - done) / done:.0f} s left")
+
+    return on_batch
 
 
 def _default_path(request: Request) -> str:

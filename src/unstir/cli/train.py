@@ -48,7 +48,7 @@ def train(
         _check_changes(resume, [*words, *(["--overwrite"] if overwrite else [])], pairs)
         from ..runs import resume as go_on
 
-        _finish(partial(go_on, resume, pairs, say=tell), as_json)
+        _finish(partial(go_on, resume.expanduser(), pairs, say=tell, progress=not quiet), as_json)
         return
     out = take(pairs, "out")
     chosen = _settings(subjects, pairs, config)
@@ -64,7 +64,8 @@ def train(
         )
         return
     where = Path(out).expanduser() if out else None
-    _finish(partial(runs.train, recipe, where, given=chosen.sources, overwrite=overwrite, say=tell), as_json)
+    work = partial(runs.train, recipe, where, given=chosen.sources, overwrite=overwrite)
+    _finish(partial(work, say=tell, progress=not quiet), as_json)
 
 
 def _settings(subjects: list[str], pairs: dict[str, str], config: Path | None) -> Settings:

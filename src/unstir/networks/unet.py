@@ -9,10 +9,9 @@ what replaces them).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
+from itertools import pairwise
 from typing import Annotated
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,8 +29,8 @@ class UNetConfig(NetworkConfig):
 
     widths: tuple[Count, ...] = (64, 128, 192)
     """Channels of the levels, from the finest to the coarsest, each half the size of the one before."""
-    blocks: Count | tuple[Count, ...] = 2
-    """Residual blocks of a level on the way down (one more on the way up): one number, or one per level."""
+    blocks: Count | tuple[Count, ...] = 1
+    """Residual blocks of a level on the way down, and again on the way up: one number, or one per level."""
     unshuffle: Count = 2
     """The side of the pixel blocks that become channels first; 1 = none."""
     attention: Annotated[int, Range(ge=0)] = 0
@@ -81,9 +80,9 @@ class UNetConfig(NetworkConfig):
 class Block(nn.Module):
     """A residual block, followed by residual self-attention over all positions where heads > 0."""
 
-    def __init__(self, dims: int, width_in: int, width: int, heads: int, config: UNetConfig) -> None:
+    def __init__(self, dims: int, width: int, heads: int, config: UNetConfig) -> None:
         super().__init__()
-        self.residual = ResidualBlock(dims, width_in, width, config.embedding, dropout=config.dropout)
+        self.residual = ResidualBlock(dims, width, width, config.embedding, dropout=config.dropout)
         self.attention = Attention(width, heads) if heads else None
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
@@ -96,7 +95,11 @@ class Block(nn.Module):
 
 
 class UNet(Network):
-    """x -> unshuffle -> levels down, halving -> levels up, each block with one skip connection -> shuffle.
+    """x -> unshuffle -> levels down, each half as wide -> levels up, each joined by its skip -> shuffle.
+
+    On the way up h <- resize(A h) + B skip, with 1x1 convolutions A at the coarse and B at the fine size: the
+    same maps as a 1x1 convolution of both joined, at about a quarter of the cost, and a fraction of that of
+    giving every block of the way up a skip connection of its own.
 
     Works at any spatial size: the unshuffling pads and crops, halving rounds up, and the way up takes the
     size of the skip connection. Raises IncompatibleError for points.
@@ -111,38 +114,40 @@ class UNet(Network):
             embedding=config.embedding,
         )
         self.config = config
-        dims, patch = len(shape), config.unshuffle ** len(shape)
-        levels = [
-            (wide, blocks, wide // config.head_width if level >= len(config.widths) - config.attention else 0)
-            for level, (wide, blocks) in enumerate(zip(config.widths, config.blocks_per_level, strict=True))
-        ]
-        width = config.widths[0]
-        skips = [width]
-        self.enter = conv(dims, (channels + config.spatial_channels) * patch, width)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for level, (wide, blocks, heads) in enumerate(levels):
-            if level:
-                skips.append(width)  # the halved output of the level above
-            for _ in range(blocks):
-                self.down.append(Block(dims, width, wide, heads, config))
-                skips.append(width := wide)
-        for wide, blocks, heads in reversed(levels):
-            for _ in range(blocks + 1):
-                self.up.append(Block(dims, width + skips.pop(), wide, heads, config))
-                width = wide
-        self.leave = conv(dims, width, channels * patch, gain=0)
+        dims, patch, widths = len(shape), config.unshuffle ** len(shape), config.widths
+
+        def levels() -> nn.ModuleList:
+            return nn.ModuleList(
+                nn.ModuleList(Block(dims, width, self._heads(level), config) for _ in range(blocks))
+                for level, (width, blocks) in enumerate(zip(widths, config.blocks_per_level, strict=True))
+            )
+
+        self.enter = conv(dims, (channels + config.spatial_channels) * patch, widths[0])
+        self.down, self.up = levels(), levels()
+        self.shrink = nn.ModuleList(conv(dims, a, b, kernel=1) for a, b in pairwise(widths))
+        self.grow = nn.ModuleList(conv(dims, b, a, kernel=1, gain=0.5**0.5) for a, b in pairwise(widths))
+        self.keep = nn.ModuleList(conv(dims, a, a, kernel=1, gain=0.5**0.5) for a in widths[:-1])
+        self.leave = conv(dims, widths[0], channels * patch, gain=0)
+
+    def _heads(self, level: int) -> int:
+        config = self.config
+        coarse = level >= len(config.widths) - config.attention
+        return config.widths[level] // config.head_width if coarse else 0
 
     def body(self, x: Tensor, e: Tensor) -> Tensor:
         h = self.enter(patchify(x, self.config.unshuffle).movedim(-1, 1))
-        skips = [h]
-        down = iter(self.down)
-        for level, blocks in enumerate(self.config.blocks_per_level):
+        skips = []
+        for level, blocks in enumerate(self.down):
             if level:
-                skips.append(h := halve(h))
-            for block in islice(down, blocks):
-                skips.append(h := block(h, e))
-        for block in self.up:
-            skip = skips.pop()
-            h = block(torch.cat([resize_like(h, skip), skip], 1), e)
+                skips.append(h)
+                h = self.shrink[level - 1](halve(h))
+            for block in blocks.children():
+                h = block(h, e)
+        for level in reversed(range(len(self.up))):
+            for block in self.up[level].children():
+                h = block(h, e)
+            if level:
+                skip = skips.pop()
+                h = resize_like(self.grow[level - 1](h), skip) + self.keep[level - 1](skip)
         h = self.leave(F.silu(h))
         return unpatchify(h.movedim(1, -1), self.config.unshuffle, x.shape[2:])

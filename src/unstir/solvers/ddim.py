@@ -32,7 +32,9 @@ def hold(process: Gaussian, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> T
 
 @dataclass(frozen=True)
 class DDIM(Solver):
-    """x_s = alpha_s x_0 + sigma_s sqrt(1 - tau) eps + sigma_s sqrt(tau) z, tau = eta^2 (1 - (alpha_t sigma_s/(alpha_s sigma_t))^2).
+    """x_s = alpha_s x_0 + sigma_s (sqrt(1 - tau) eps + sqrt(tau) z),
+
+    with tau = eta^2 (1 - (alpha_t sigma_s / (alpha_s sigma_t))^2).
 
     eta = 0 is deterministic; eta = 1 has the law of `DDPM(variance="lower")`, step by step. Best for: a
     reference, inversion, and the safest choice at any number of steps.
