@@ -14,14 +14,15 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import pytest
 import torch
 from scipy.integrate import solve_ivp
-from torch import Tensor
+from torch import Tensor, nn
 
 from unstir import parameterization, process, solvers
 from unstir.analytic import GaussianMixture
 from unstir.condition import Condition
-from unstir.denoiser import Denoiser
+from unstir.denoiser import Denoiser, Preconditioned
 from unstir.parameterization import Parameterization
 from unstir.process import BetaLinear, Cosine, Gaussian, Linear, Schedule, Shifted, ZeroTerminal
+from unstir.process.base import unsqueeze_like
 from unstir.rng import Rng
 from unstir.sampling import sample
 from unstir.solvers import DDIM, Heun
@@ -149,6 +150,26 @@ def solution(denoiser: GaussianMixture, x: Tensor, t: Tensor, s: Tensor) -> Tens
     y = (x / schedule.alpha(t)).flatten().numpy()
     solved = solve_ivp(slope, (start, end), y, method="DOP853", rtol=1e-13, atol=1e-13)
     return schedule.alpha(s) * torch.as_tensor(solved.y[:, -1]).reshape(x.shape)
+
+
+class Exact(nn.Module):
+    """The network a perfect training would give: F = (E[x_0 | x_t] - c_skip x_t) / c_out."""
+
+    def __init__(self, denoiser: GaussianMixture, parameterization: Parameterization, sigma_data: float) -> None:
+        super().__init__()
+        self.denoiser, self.parameterization, self.sigma_data = denoiser, parameterization, sigma_data
+
+    def forward(self, x: Tensor, noise: Tensor, cond: Condition | None) -> Tensor:
+        schedule = self.denoiser.process.schedule
+        t = schedule.time(4 * noise)
+        x_t = x * unsqueeze_like(torch.hypot(schedule.alpha(t) * self.sigma_data, schedule.sigma(t)), x)
+        c_skip, c_out = (unsqueeze_like(c, x) for c in self.parameterization.coefficients(schedule, t))
+        return (self.denoiser(x_t, t, cond) - c_skip * x_t) / c_out
+
+
+def preconditioned(denoiser: GaussianMixture, parameterization: Parameterization) -> Preconditioned:
+    network = Exact(denoiser, parameterization, sigma_data=0.7)
+    return Preconditioned(network, denoiser.process, parameterization, sigma_data=0.7)
 
 
 # -- measuring ---------------------------------------------------------------------------------------------

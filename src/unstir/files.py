@@ -36,6 +36,7 @@ __all__ = [
     "remove_leftovers",
     "require_space",
     "sha256",
+    "verify_file",
     "verify_folder",
     "write_atomic",
     "write_folder",
@@ -211,6 +212,16 @@ def verify_folder(path: str | os.PathLike[str]) -> list[str]:
         return [error.message]
     except (KeyError, TypeError, AttributeError):
         return [f"{path / MANIFEST}: not a manifest"]
+
+
+def verify_file(path: str | os.PathLike[str]) -> str | None:
+    """What is wrong with a file by the manifest beside it; None where nothing is, or where it lies alone."""
+    path = Path(path)
+    try:
+        entry = read_json(path.parent / MANIFEST)["files"][path.name]
+    except (CheckpointError, KeyError, TypeError):
+        return None
+    return _check(path.parent, path.name, entry)
 
 
 def _entry(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .condition import Condition
 from .denoiser import Denoiser, Preconditioned
 from .embedders import Label, LabelConfig
 from .errors import CheckpointError, ConfigError, IncompatibleError, did_you_mean
-from .files import read_header, sha256, write_atomic
+from .files import read_header, sha256, verify_file, write_atomic
 from .guidance import ClassifierFree
 from .networks.base import NetworkConfig, count_parameters
 from .parameterization import Parameterization
@@ -136,34 +136,10 @@ class Pipeline:
             CheckpointError: the file is missing, damaged, not ours or newer than this unstir.
         """
         path = Path(path)
-        text = read_header(path).metadata.get("unstir")
-        if text is None:
-            raise CheckpointError(
-                f"{path} was not written by unstir",
-                field=str(path),
-                hint="give a run directory or a model.safetensors of one",
-            )
-        try:
-            document = json.loads(text)
-            version, name, settings = document["format"], str(document["name"]), document["config"]
-            if version > FORMAT:
-                raise IncompatibleError(
-                    f"{path} has model format {version}, this unstir reads up to {FORMAT}",
-                    field=str(path),
-                    hint="install a newer unstir",
-                )
-            config = read_settings(settings, ModelConfig)
-            with torch.device("meta"):  # nothing is allocated before the file is known to fit
-                expected = config.build().state_dict()
-        except (ConfigError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CheckpointError(
-                f"{path}: its settings are not understood: {error}",
-                field=str(path),
-                hint="take the file from a good copy or an earlier checkpoint",
-            ) from error
-        tensors = load_tensors(path, expected)
-        denoiser = config.build()
-        denoiser.load_state_dict(tensors)
+        name, config, denoiser = _read_model(path)
+        if problem := verify_file(path):
+            raise CheckpointError(problem, field=str(path), hint="use an earlier checkpoint: RUN@STEP")
+        denoiser.load_state_dict(load_tensors(path, denoiser.state_dict()))
         denoiser.to(device or "cpu").eval()
         return cls(config, denoiser, sha256(path), name)
 
@@ -401,6 +377,33 @@ class Pipeline:
             "parameters": count_parameters(self.denoiser),
             "config": dump(self.config, ModelConfig),
         }
+
+
+def _read_model(path: Path) -> tuple[str, ModelConfig, Preconditioned]:
+    """The model's name and config, from the header of its file, and a denoiser without its weights yet."""
+    text = read_header(path).metadata.get("unstir")
+    if text is None:
+        raise CheckpointError(
+            f"{path} was not written by unstir",
+            field=str(path),
+            hint="give a run directory or a model.safetensors of one",
+        )
+    try:
+        document = json.loads(text)
+        version, name, settings = int(document["format"]), str(document["name"]), document["config"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its header is damaged", field=str(path)) from error
+    if version > FORMAT:
+        raise IncompatibleError(
+            f"{path} has model format {version}, this unstir reads up to {FORMAT}",
+            field=str(path),
+            hint="install a newer unstir",
+        )
+    try:
+        config = read_settings(settings, ModelConfig)
+        return name, config, config.build()
+    except Exception as error:  # settings of a strange file may make any part object in its own way
+        raise CheckpointError(f"{path}: its settings describe no model: {error}", field=str(path)) from error
 
 
 def _solver(solver: str | Solver) -> Solver:

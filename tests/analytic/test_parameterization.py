@@ -7,41 +7,19 @@ import itertools
 import pytest
 import torch
 from torch import Tensor, nn
-from truth import PARAMETERIZATIONS, SCHEDULES, approx, double, label, mixture
+from truth import PARAMETERIZATIONS, SCHEDULES, approx, double, label, mixture, preconditioned
 
 from unstir import times
-from unstir.analytic import GaussianMixture
 from unstir.condition import Condition
 from unstir.denoiser import Preconditioned
 from unstir.errors import ConfigError, IncompatibleError
 from unstir.parameterization import EDM, V, X0, Eps, Parameterization, Score, Velocity
 from unstir.process import BetaLinear, Cosine, Gaussian, Linear, Schedule, Sigmoid
-from unstir.process.base import unsqueeze_like
 from unstir.rng import Rng
 from unstir.sampling import sample
 from unstir.solvers import DDIM, Heun
 
 T = double(0.0505, 0.3005, 0.6005, 0.9005)  # between the steps of a chain, where its velocity jumps
-
-
-class Exact(nn.Module):
-    """The network a perfect training would give: F = (E[x_0 | x_t] - c_skip x_t) / c_out."""
-
-    def __init__(self, denoiser: GaussianMixture, parameterization: Parameterization, sigma_data: float) -> None:
-        super().__init__()
-        self.denoiser, self.parameterization, self.sigma_data = denoiser, parameterization, sigma_data
-
-    def forward(self, x: Tensor, noise: Tensor, cond: Condition | None) -> Tensor:
-        schedule = self.denoiser.process.schedule
-        t = schedule.time(4 * noise)
-        x_t = x * unsqueeze_like(torch.hypot(schedule.alpha(t) * self.sigma_data, schedule.sigma(t)), x)
-        c_skip, c_out = (unsqueeze_like(c, x) for c in self.parameterization.coefficients(schedule, t))
-        return (self.denoiser(x_t, t, cond) - c_skip * x_t) / c_out
-
-
-def preconditioned(denoiser: GaussianMixture, parameterization: Parameterization) -> Preconditioned:
-    network = Exact(denoiser, parameterization, sigma_data=0.7)
-    return Preconditioned(network, denoiser.process, parameterization, sigma_data=0.7)
 
 
 def works(parameterization: Parameterization, schedule: Schedule) -> bool:

@@ -98,8 +98,9 @@ def reasons(faults: tuple[Fault, ...]) -> dict[str, str]:
     return {fault.path: fault.code for fault in faults}
 
 
-def test_forty_bad_files_of_ten_kinds_in_a_thousand(tmp_path: Path, fragile: None) -> None:
-    root, report, elsewhere = tmp_path / "pictures", tmp_path / "report.jsonl", tmp_path / "elsewhere.png"
+def write_a_thousand(root: Path) -> dict[str, str]:
+    """1,000 pictures in 7 folders, 40 of them bad in 10 ways: {their path: the reason}."""
+    elsewhere = root.with_name("elsewhere.png")
     picture(0).save(elsewhere)
     kinds = [
         *list(BAD.items())[:-1],
@@ -120,7 +121,13 @@ def test_forty_bad_files_of_ten_kinds_in_a_thousand(tmp_path: Path, fragile: Non
         else:
             picture(i).save(root / name)
     assert len(expected) == 40
+    assert len(set(expected.values())) >= 8
+    return expected
 
+
+def test_forty_bad_files_of_ten_kinds_in_a_thousand(tmp_path: Path, fragile: None) -> None:
+    root, report = tmp_path / "pictures", tmp_path / "report.jsonl"
+    expected = write_a_thousand(root)
     train, heldout = open_data(root, max_bad=0.1, report=report)
     lines = [json.loads(line) for line in report.read_text().splitlines()]
     assert {line["path"]: line["code"] for line in lines} == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ..config import parse_pairs
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
 
 __all__ = [
     "Arguments",
@@ -21,6 +22,7 @@ __all__ = [
     "Quiet",
     "SettingsFile",
     "one_subject",
+    "require_writable",
     "say",
     "show",
     "split",
@@ -67,6 +69,13 @@ def say(text: str, quiet: bool = False) -> None:
     if not quiet:
         with suppress(OSError):
             typer.echo(text, err=True)
+
+
+def require_writable(path: Path) -> None:
+    """Raises `CheckpointError` where the disk would refuse the result, before it has been computed."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not os.access(folder, os.W_OK) or not folder.is_dir():
+        raise CheckpointError(f"{folder} cannot be written to", field="out", hint="choose another out=")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

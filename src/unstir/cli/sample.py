@@ -11,8 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Layer, build, read_file, settings
-from ..errors import CheckpointError
-from .common import Arguments, DryRun, Json, Quiet, SettingsFile, one_subject, say, show, split
+from .common import (
+    Arguments,
+    DryRun,
+    Json,
+    Quiet,
+    SettingsFile,
+    one_subject,
+    require_writable,
+    say,
+    show,
+    split,
+)
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
@@ -54,7 +64,7 @@ def sample(
     request = build("sample", chosen.values)
     out = os.path.expanduser(request.out or _default_path(request))
     check_path(out, request.movie)
-    _require_writable(Path(out))
+    require_writable(Path(out))
 
     from .. import load
 
@@ -92,13 +102,6 @@ def _default_path(request: Request) -> str:
     if request.movie:
         return "samples.gif"
     return "samples.png" if request.n <= MANY else "samples.npz"
-
-
-def _require_writable(path: Path) -> None:
-    """Raises `CheckpointError` where the disk would refuse the result, before it has been computed."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not os.access(folder, os.W_OK) or not folder.is_dir():
-        raise CheckpointError(f"{folder} cannot be written to", field="out", hint="choose another out=")
 
 
 def _arguments(request: Request, pipe: Pipeline) -> dict[str, Any]:

@@ -11,7 +11,18 @@ import typer
 
 from ..config import Layer, Settings, build, read_file, read_preset, settings, take, to_yaml
 from ..errors import ConfigError
-from .common import Arguments, DryRun, Json, Quiet, SettingsFile, one_subject, say, show, split
+from .common import (
+    Arguments,
+    DryRun,
+    Json,
+    Quiet,
+    SettingsFile,
+    one_subject,
+    require_writable,
+    say,
+    show,
+    split,
+)
 
 __all__ = ["train"]
 
@@ -51,7 +62,10 @@ def train(
         _finish(partial(go_on, resume.expanduser(), pairs, say=tell, progress=not quiet), as_json)
         return
     out = take(pairs, "out")
+    where = Path(out).expanduser() if out else None
     chosen = _settings(subjects, pairs, config)
+    if not dry_run:
+        require_writable((where or Path("runs")) / "config.yaml")
     from .. import runs
 
     recipe = build("train", chosen.values)
@@ -63,7 +77,6 @@ def train(
             as_json,
         )
         return
-    where = Path(out).expanduser() if out else None
     work = partial(runs.train, recipe, where, given=chosen.sources, overwrite=overwrite)
     _finish(partial(work, say=tell, progress=not quiet), as_json)
 

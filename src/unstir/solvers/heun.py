@@ -44,8 +44,8 @@ class Heun(Solver):
             )
 
     @property
-    def order(self) -> int:
-        return 2 if self.churn == 0 else 1
+    def order(self) -> int | None:
+        return 2 if self.churn == 0 else None  # what one step adds and removes does not shrink with the step
 
     @property
     def evaluations(self) -> int:
