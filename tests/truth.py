@@ -21,7 +21,7 @@ from unstir.analytic import GaussianMixture
 from unstir.condition import Condition
 from unstir.denoiser import Denoiser, Preconditioned
 from unstir.parameterization import Parameterization
-from unstir.process import BetaLinear, Cosine, Gaussian, Linear, Schedule, Shifted, ZeroTerminal
+from unstir.process import BetaLinear, Cosine, Gaussian, Schedule, Shifted, ZeroTerminal
 from unstir.process.base import unsqueeze_like
 from unstir.rng import Rng
 from unstir.sampling import sample
@@ -155,7 +155,9 @@ def solution(denoiser: GaussianMixture, x: Tensor, t: Tensor, s: Tensor) -> Tens
 class Exact(nn.Module):
     """The network a perfect training would give: F = (E[x_0 | x_t] - c_skip x_t) / c_out."""
 
-    def __init__(self, denoiser: GaussianMixture, parameterization: Parameterization, sigma_data: float) -> None:
+    def __init__(
+        self, denoiser: GaussianMixture, parameterization: Parameterization, sigma_data: float
+    ) -> None:
         super().__init__()
         self.denoiser, self.parameterization, self.sigma_data = denoiser, parameterization, sigma_data
 

@@ -104,7 +104,11 @@ def main() -> None:
     FIXTURES.mkdir(parents=True, exist_ok=True)
     law = {"weights": WEIGHTS, "means": MEANS, "deviations": DEVIATIONS}
     for name, path in runs.items():
-        content = {"made_with": f"diffusers {diffusers.__version__}", **law, "path": torch.stack(path).tolist()}
+        content = {
+            "made_with": f"diffusers {diffusers.__version__}",
+            **law,
+            "path": torch.stack(path).tolist(),
+        }
         (FIXTURES / f"{name}.json").write_text(json.dumps(content) + "\n")
         print(f"{name}: {len(path) - 1} steps, ends at {path[-1][0].tolist()}")
 

@@ -30,7 +30,6 @@ from truth import (  # noqa: E402
     mixture,
     solution,
 )
-
 from unstir import times  # noqa: E402
 from unstir.process import Cosine, Linear  # noqa: E402
 from unstir.rng import Rng  # noqa: E402
@@ -54,14 +53,19 @@ def what_they_are() -> str:
     def row(solver: Solver) -> list[str]:
         order = "none" if solver.order is None else str(solver.order)
         drawn = "yes" if solver.stochastic else "no"
-        use = re.search(r"Best for: (.*?)(?:\.\s|\.$|:\s)", inspect.cleandoc(type(solver).__doc__ or ""), re.S)
+        use = re.search(
+            r"Best for: (.*?)(?:\.\s|\.$|:\s)", inspect.cleandoc(type(solver).__doc__ or ""), re.S
+        )
         return [code(solver), order, str(solver.evaluations), drawn, " ".join(use[1].split()) if use else ""]
 
     return table(("solver", "order", "calls a step", "fresh noise", "best for"), map(row, SOLVERS))
 
 
 def orders() -> str:
-    rows = ([code(s), *(f"{measured_order(s, schedule):.2f}" for schedule in DEFAULT_SCHEDULES)] for s in DETERMINISTIC)
+    rows = (
+        [code(s), *(f"{measured_order(s, schedule):.2f}" for schedule in DEFAULT_SCHEDULES)]
+        for s in DETERMINISTIC
+    )
     return table(("solver", *map(code, DEFAULT_SCHEDULES)), rows)
 
 
@@ -109,7 +113,12 @@ def distances() -> str:
 
 def filled(page: str) -> str:
     """The page with the text between each pair of markers made anew."""
-    for name, made in (("solvers", what_they_are), ("orders", orders), ("errors", errors), ("distances", distances)):
+    for name, made in (
+        ("solvers", what_they_are),
+        ("orders", orders),
+        ("errors", errors),
+        ("distances", distances),
+    ):
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         page, found = re.subn(pattern, lambda m, made=made: f"{m[1]}{made()}\n{m[2]}", page, flags=re.S)
         assert found == 1, f"{PAGE} has {found} places marked {name}"

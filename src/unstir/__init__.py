@@ -36,8 +36,10 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from .denoiser import Denoiser as Denoiser, Preconditioned as Preconditioned
     from .errors import UnstirError as UnstirError
     from .pipeline import Pipeline as Pipeline, load as load
+    from .process import Gaussian as Gaussian
     from .recipes import Recipe as Recipe
     from .rng import Rng as Rng
+    from .runs import fit as fit
     from .sampling import sample as sample, trajectory as trajectory
     from .train import Trainer as Trainer
 
@@ -65,12 +67,14 @@ _HOMES = {
     "Batch": "condition",
     "Condition": "condition",
     "Denoiser": "denoiser",
+    "Gaussian": "process",
     "Pipeline": "pipeline",
     "Preconditioned": "denoiser",
     "Recipe": "recipes",
     "Rng": "rng",
     "Trainer": "train",
     "UnstirError": "errors",
+    "fit": "runs",
     "load": "pipeline",
     "open_data": "data",
     "sample": "sampling",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 import shlex
@@ -30,7 +31,7 @@ from .denoiser import Preconditioned
 from .embedders import Label, LabelConfig
 from .errors import CheckpointError, ConfigError, DataError, DeviceError, NumericError
 from .evaluate import heldout_loss
-from .files import Lock, require_space, write_atomic
+from .files import Lock, read_json, require_space, write_atomic
 from .networks.base import count_parameters
 from .objectives import Denoising
 from .pipeline import Defaults, ModelConfig, Pipeline
@@ -49,7 +50,7 @@ from .train import (
 )
 from .train.progress import duration
 
-__all__ = ["Job", "Stopped", "Workload", "listing", "plan", "resume", "train"]
+__all__ = ["Job", "Stopped", "Workload", "fit", "listing", "plan", "resume", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -304,17 +305,33 @@ def train(
     _make(run)
     with Lock(run / "lock"):
         job = prepare(recipe, run / "report.jsonl", say)
-        training, work = job.recipe.training, measure(job)
+        trainer, training, work = _trainer(job), job.recipe.training, measure(job)
         require_space(run, (_chosen(training.keep) + 1) * work.parameters * 4 * (4 + len(training.ema)))
         if (run / "config.yaml").exists():
             _clear(run)
-        write_atomic(run / "env.json", json.dumps(_environment(), indent=1).encode())
+        environment = _environment() | {"given": dict(given or {})}
+        write_atomic(run / "env.json", json.dumps(environment, indent=1).encode())
         write_atomic(run / "cmd.txt", (shlex.join(sys.argv) + "\n").encode())
-        values = dump(job.recipe, Recipe)
-        write_atomic(run / "config.yaml", config.to_yaml(values, dict(given or {})).encode())
+        _write_config(run, job.recipe, given or {})
         say(_cost(job, work))
         say(f"run      {run}")
-        return _loop(job, run, say, progress)
+        return _loop(job, trainer, run, say, progress)
+
+
+def fit(source: str | Path, *, out: str | Path | None = None, **settings: Any) -> Path:
+    """`unstir train SOURCE key=value ...` from Python: the run directory, for `unstir.load`.
+
+    Settings are those of the command line by their last name, or by a path with two underscores for the dot,
+    as in fit("photos/", time="10m", network__dropout=0.1).
+
+    Raises:
+        ConfigError: a setting is unknown, of the wrong type or out of range; all of them are named.
+    """
+    given = {"data.source": str(source)} | {k.replace("__", "."): v for k, v in settings.items()}
+    chosen = config.settings("train", [config.Layer("call", given)])
+    recipe = config.build("train", chosen.values)
+    assert isinstance(recipe, Recipe)
+    return train(recipe, None if out is None else Path(out), given=chosen.sources)
 
 
 def resume(
@@ -348,11 +365,12 @@ def resume(
     assert isinstance(recipe, Recipe)
     with Lock(run / "lock"):
         job = prepare(recipe, run / "report.jsonl", say)
+        trainer = _trainer(job)
         say(f"run      {run}, resumed")
+        _restore(trainer, job, run, say)
         if changes:
-            values = dump(job.recipe, Recipe)
-            write_atomic(run / "config.yaml", config.to_yaml(values, settings.sources).encode())
-        return _loop(job, run, say, progress)
+            _write_config(run, job.recipe, _given(run) | dict.fromkeys(map(_path, changes), "command line"))
+        return _loop(job, trainer, run, say, progress)
 
 
 def _path(key: str) -> str:
@@ -372,21 +390,42 @@ def _without_rival(layer: config.Layer, changed: list[str]) -> config.Layer:
     return config.Layer(layer.source, values)
 
 
-def _loop(job: Job, run: Path, say: Say, show: bool) -> Path:
-    recipe, training = job.recipe, job.recipe.training
-    objective = _chosen(recipe.objective)
-    batches = job.batches(job.train_set, training=True)
-    trainer = Trainer(job.denoiser, objective, batches, _chosen(recipe.optimizer), training)
-    meta = {"fingerprint": job.info.fingerprint}
-    if (found := load_latest(run)) is not None:
-        if found.meta.get("fingerprint") != job.info.fingerprint:
-            raise DataError(
-                f"the data in {job.info.source} is not what {run} was trained on so far",
-                field="data.source",
-                hint="bring the old files back, or start a new run",
-            )
-        trainer.load_state_dict(found.state)
-        say(f"         from step {trainer.step}")
+def _write_config(run: Path, recipe: Recipe, given: Mapping[str, str]) -> None:
+    write_atomic(run / "config.yaml", config.to_yaml(dump(recipe, Recipe), given).encode())
+
+
+def _given(run: Path) -> dict[str, str]:
+    """Where the settings came from when the run was started."""
+    try:
+        return dict(read_json(run / "env.json")["given"])
+    except (CheckpointError, KeyError, TypeError, ValueError):  # the run is none the worse without
+        return {}
+
+
+def _trainer(job: Job) -> Trainer:
+    recipe, batches = job.recipe, job.batches(job.train_set, training=True)
+    return Trainer(
+        job.denoiser, _chosen(recipe.objective), batches, _chosen(recipe.optimizer), recipe.training
+    )
+
+
+def _restore(trainer: Trainer, job: Job, run: Path, say: Say) -> None:
+    """Go back to the last checkpoint, where there is one; it must be of the same data."""
+    found = load_latest(run)
+    if found is None:
+        return
+    if found.meta.get("fingerprint") != job.info.fingerprint:
+        raise DataError(
+            f"the data in {job.info.source} is not what {run} was trained on so far",
+            field="data.source",
+            hint="bring the old files back, or start a new run",
+        )
+    trainer.load_state_dict(found.state)
+    say(f"         from step {trainer.step}")
+
+
+def _loop(job: Job, trainer: Trainer, run: Path, say: Say, show: bool) -> Path:
+    training, meta = job.recipe.training, {"fingerprint": job.info.fingerprint}
 
     def model_file(path: Path) -> None:
         pipe = Pipeline(job.pipeline.config, job.denoiser, name=run.name)
@@ -408,7 +447,8 @@ def _loop(job: Job, run: Path, say: Say, show: bool) -> Path:
                 loss = _heldout(job, trainer, metrics)
             if last or step.step % _chosen(training.preview_every) == 0:
                 _preview(job, trainer, run)
-            save(step.step)
+            if math.isfinite(step.loss + step.grad_norm):  # a skipped one would push out good checkpoints
+                save(step.step)
             if stop.exit_code is not None:
                 save.save()
                 raise Stopped(run, stop.exit_code)

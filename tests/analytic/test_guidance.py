@@ -6,15 +6,15 @@ import math
 
 import pytest
 import torch
-from truth import Counting, double, mixture
 
+from truth import Counting, double, mixture
 from unstir import guidance, times
+from unstir.analytic import GaussianMixture
 from unstir.condition import Condition
 from unstir.denoiser import Denoiser
 from unstir.errors import ConfigError
 from unstir.guidance import ClassifierFree, Guided
 from unstir.process import Cosine, Gaussian, Linear
-from unstir.analytic import GaussianMixture
 from unstir.rng import Rng
 from unstir.sampling import sample
 from unstir.solvers import Heun
@@ -37,12 +37,19 @@ def test_extrapolates_from_the_unconditional(scale: float, negative: Condition |
     """In every component's posterior mean m_k(x_t) the guided denoiser is sum_k (u_k + scale (c_k - u_k)) m_k."""
     denoiser, t = mixture(Cosine()), double(0.2, 0.5, 0.8, 1.0)
     alone = torch.stack(
-        [denoiser(X, t, Condition(vector=double(*row).expand(4, 2))) for row in ((0.0, -math.inf), (-math.inf, 0.0))], 1
+        [
+            denoiser(X, t, Condition(vector=double(*row).expand(4, 2)))
+            for row in ((0.0, -math.inf), (-math.inf, 0.0))
+        ],
+        1,
     )
 
     def responsibilities(cond: Condition | None) -> torch.Tensor:
         prior = denoiser.log_weights if cond is None else cond.vector
-        each = [denoiser.log_prob(X, t, Condition(vector=double(*r).expand(4, 2))) for r in ((0.0, -math.inf), (-math.inf, 0.0))]
+        each = [
+            denoiser.log_prob(X, t, Condition(vector=double(*r).expand(4, 2)))
+            for r in ((0.0, -math.inf), (-math.inf, 0.0))
+        ]
         return (prior + torch.stack(each, 1)).softmax(1)
 
     c, u = responsibilities(CLASS_A), responsibilities(negative)
@@ -55,7 +62,9 @@ def test_two_gaussians_of_one_width() -> None:
     """For N(+-m, v) the posterior means differ by their responsibilities alone: D = shift + m tanh-like mix."""
     m, v, t = 0.8, 0.09, double(0.6)
     alpha, sigma = Linear().alpha(t), Linear().sigma(t)
-    pair = GaussianMixture(Gaussian(Linear()), double(0.5, 0.5), double(m, -m).reshape(2, 1), double(v**0.5, v**0.5))
+    pair = GaussianMixture(
+        Gaussian(Linear()), double(0.5, 0.5), double(m, -m).reshape(2, 1), double(v**0.5, v**0.5)
+    )
     x = double(0.7, -0.2, 0.1, 1.5).reshape(4, 1)
     total = alpha**2 * v + sigma**2
     gain, shift = sigma**2 / total, alpha * v / total * x
@@ -91,7 +100,9 @@ def test_one_is_the_conditional_law() -> None:
     n = 400
     x = Rng.of(0, n).normal((n, 2), torch.float64)
     cond = Condition(vector=double(0.0, -math.inf).expand(n, 2))
-    out = sample(ClassifierFree(mixture(Cosine()), 1.0), Heun(), times.uniform(16), x, cond=cond, rng=Rng.of(0, n))
+    out = sample(
+        ClassifierFree(mixture(Cosine()), 1.0), Heun(), times.uniform(16), x, cond=cond, rng=Rng.of(0, n)
+    )
     assert torch.allclose(out.mean(0), double(0.9, -0.3), atol=0.1)
 
 

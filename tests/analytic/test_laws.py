@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
-from truth import SCHEDULES, double, energy_distance, label, mixture
 
+from truth import SCHEDULES, double, energy_distance, label, mixture
 from unstir.analytic import Empirical, GaussianMixture
 from unstir.condition import Condition
 from unstir.errors import ConfigError

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
-from truth import PARAMETERIZATIONS, SCHEDULES, approx, double, exported, label, mixture, preconditioned
 
+from truth import PARAMETERIZATIONS, SCHEDULES, approx, double, exported, label, mixture, preconditioned
 from unstir import objectives
 from unstir.condition import Batch, Condition
 from unstir.denoiser import Denoiser, Preconditioned
@@ -106,7 +106,9 @@ def test_loss_does_not_depend_on_the_split(weight: Weight, draws: Draws, indexed
         whole = Batch(whole.x_0)
     together = objective.loss(denoiser, whole, rng)
     parts = [
-        objective.loss(denoiser, Batch(whole.x_0[i], index=None if whole.index is None else whole.index[i]), rng[i])
+        objective.loss(
+            denoiser, Batch(whole.x_0[i], index=None if whole.index is None else whole.index[i]), rng[i]
+        )
         for i in (slice(0, 3), slice(3, 8))
     ]
     assert together.shape == (8,)
@@ -241,13 +243,20 @@ def test_loss_at_given_times() -> None:
     n = 20_000
     x_0 = Rng.of(0, n).normal((n, 1), torch.float64)
     for t in (0.2, 0.5, 1.0):
-        loss = Denoising(Unit()).loss_at(Shrink(), Batch(x_0), torch.full((n,), t, dtype=torch.float64), Rng.of(n, n))
+        loss = Denoising(Unit()).loss_at(
+            Shrink(), Batch(x_0), torch.full((n,), t, dtype=torch.float64), Rng.of(n, n)
+        )
         assert loss.mean() == approx(Cosine().sigma(double(t)) ** 2, rel=0.04)
 
 
 @pytest.mark.parametrize(
     ("kind", "fields"),
-    [(MinSNR, {"gamma": 0.0}), (LogitNormal, {"std": 0.0}), (LogNormal, {"std": -1.0}), (LogNormal, {"std": math.nan})],
+    [
+        (MinSNR, {"gamma": 0.0}),
+        (LogitNormal, {"std": 0.0}),
+        (LogNormal, {"std": -1.0}),
+        (LogNormal, {"std": math.nan}),
+    ],
 )
 def test_wrong_settings_are_named(kind: type, fields: dict[str, float]) -> None:
     with pytest.raises(ConfigError) as error:

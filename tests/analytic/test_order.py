@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from truth import (
     DEFAULT_SCHEDULES,
     DETERMINISTIC,
@@ -13,6 +14,7 @@ from truth import (
     SCHEDULES,
     START,
     double,
+    error,
     gaussian_solution,
     label,
     measured_order,
@@ -20,7 +22,6 @@ from truth import (
     problem,
     solution,
 )
-
 from unstir.process import BetaLinear, Linear, Schedule
 from unstir.rng import Rng
 from unstir.sampling import sample
@@ -72,8 +73,6 @@ def test_euler_in_sigma_is_ddim(schedule: Schedule) -> None:
 
 def test_heun_in_time_sees_the_steps_of_a_chain() -> None:
     """Why `fine` exists: on 1000 betas dx/dt jumps 1000 times, and Heun over t loses its order there."""
-    from truth import error
-
     over_time, over_angle = Heun(variable="time"), Heun(variable="angle")
     floor = [error(over_time, BetaLinear(), n) for n in (67, 134)]
     assert floor[0] / floor[1] < 3, "if this fails the chain has become smooth: `fine` can go"

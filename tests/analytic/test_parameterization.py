@@ -7,13 +7,13 @@ import itertools
 import pytest
 import torch
 from torch import Tensor, nn
-from truth import PARAMETERIZATIONS, SCHEDULES, approx, double, label, mixture, preconditioned
 
+from truth import PARAMETERIZATIONS, SCHEDULES, approx, double, label, mixture, preconditioned
 from unstir import times
 from unstir.condition import Condition
 from unstir.denoiser import Preconditioned
 from unstir.errors import ConfigError, IncompatibleError
-from unstir.parameterization import EDM, V, X0, Eps, Parameterization, Score, Velocity
+from unstir.parameterization import EDM, X0, Eps, Parameterization, Score, V, Velocity
 from unstir.process import BetaLinear, Cosine, Gaussian, Linear, Schedule, Sigmoid
 from unstir.rng import Rng
 from unstir.sampling import sample
@@ -38,10 +38,14 @@ def pair_id(value: object) -> str:
 
 
 @pytest.mark.parametrize(("parameterization", "schedule"), PAIRS, ids=pair_id)
-def test_the_exact_network_is_the_exact_denoiser(parameterization: Parameterization, schedule: Schedule) -> None:
+def test_the_exact_network_is_the_exact_denoiser(
+    parameterization: Parameterization, schedule: Schedule
+) -> None:
     denoiser = mixture(schedule)
     x_t = denoiser.process.corrupt(denoiser.draw(Rng.of(0, 4)), T, Rng.of(1, 4))
-    assert torch.allclose(preconditioned(denoiser, parameterization)(x_t, T), denoiser(x_t, T), rtol=1e-9, atol=1e-10)
+    assert torch.allclose(
+        preconditioned(denoiser, parameterization)(x_t, T), denoiser(x_t, T), rtol=1e-9, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=label)
@@ -97,7 +101,9 @@ def test_edm_keeps_unit_variance() -> None:
 @pytest.mark.parametrize("schedule", [BetaLinear(), Cosine()], ids=label)
 def test_samples_do_not_depend_on_what_is_predicted(schedule: Schedule, solver: object) -> None:
     denoiser = mixture(schedule)
-    grid = times.uniform(8)[1 if schedule.alpha(double(1.0)) == 0 else 0 :]  # log-SNR is clamped at pure noise
+    grid = times.uniform(8)[
+        1 if schedule.alpha(double(1.0)) == 0 else 0 :
+    ]  # log-SNR is clamped at pure noise
     x = Rng.of(0, 4).normal((4, 2), torch.float64)
     exact = sample(denoiser, solver, grid, x, rng=Rng.of(0, 4))
     for parameterization in PARAMETERIZATIONS:
@@ -119,7 +125,9 @@ def test_what_cannot_work_is_refused(parameterization: Parameterization, schedul
         assert error.value.field == "parameterization"
         assert "predict v" in error.value.hint
     else:
-        c_skip, c_out = parameterization.coefficients(schedule, torch.linspace(1e-4, 1, 50, dtype=torch.float64))
+        c_skip, c_out = parameterization.coefficients(
+            schedule, torch.linspace(1e-4, 1, 50, dtype=torch.float64)
+        )
         assert c_skip.isfinite().all()
         assert c_out.isfinite().all()
         assert (c_out != 0).all()

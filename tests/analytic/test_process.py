@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.stats import norm
-from truth import SCHEDULES, approx, double, label
 
+from truth import SCHEDULES, approx, double, label
 from unstir.errors import ConfigError
 from unstir.process import BetaLinear, Cosine, Gaussian, Linear, Schedule
 from unstir.rng import Rng
@@ -60,15 +60,23 @@ def test_the_draws_follow_the_kernels(schedule: Schedule) -> None:
     z = rng.normal((4, 3), torch.float64)
     ratio, std = process.kernel(s, t)
     assert torch.allclose(process.transition(x, s, t, rng), ratio * x + std * z, rtol=1e-13)
-    assert torch.allclose(process.corrupt(x, t, rng), schedule.alpha(t) * x + schedule.sigma(t) * z, rtol=1e-13)
-    assert torch.allclose(process.prior((4, 3), rng, torch.float64), schedule.sigma(double(1.0)) * z, rtol=1e-13)
+    assert torch.allclose(
+        process.corrupt(x, t, rng), schedule.alpha(t) * x + schedule.sigma(t) * z, rtol=1e-13
+    )
+    assert torch.allclose(
+        process.prior((4, 3), rng, torch.float64), schedule.sigma(double(1.0)) * z, rtol=1e-13
+    )
 
 
 def test_a_time_per_sample(schedule: Schedule) -> None:
     process, rng = Gaussian(schedule), Rng.of(0, 3)
     x, x_0 = (Rng.of(i, 3).normal((3, 2, 2), torch.float64) for i in (5, 6))
     s, t = double(0.1, 0.3, 0.5), double(0.2, 0.9, 0.6)
-    together = [process.corrupt(x, t, rng), process.transition(x, s, t, rng), process.posterior(x, x_0, t, s).mean]
+    together = [
+        process.corrupt(x, t, rng),
+        process.transition(x, s, t, rng),
+        process.posterior(x, x_0, t, s).mean,
+    ]
     together += [f(x, x_0, t) for f in (process.eps, process.score, process.velocity)]
     for i in range(3):
         one = slice(i, i + 1)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+
 from truth import (
     DEFAULT_SCHEDULES,
     END,
@@ -19,7 +20,6 @@ from truth import (
     label,
     mixture,
 )
-
 from unstir import times
 from unstir.analytic import GaussianMixture
 from unstir.process import BetaLinear, Cosine, Gaussian, Linear, Schedule
@@ -43,13 +43,17 @@ class Constant:
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype, device: object) -> Tensor:
         return torch.full(shape, self.value, dtype=dtype)
 
-    def increment(self, t: Tensor, s: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: object) -> Tensor:
+    def increment(
+        self, t: Tensor, s: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: object
+    ) -> Tensor:
         return self.normal(shape, dtype, device)
 
 
 def line(schedule: Schedule) -> GaussianMixture:
     """N(MEAN, STD^2) on the line: its denoiser is affine in x_t, so every solver's step is too."""
-    return GaussianMixture(Gaussian(schedule), double(1.0)[None], double(MEAN).reshape(1, 1), double(STD)[None])
+    return GaussianMixture(
+        Gaussian(schedule), double(1.0)[None], double(MEAN).reshape(1, 1), double(STD)[None]
+    )
 
 
 def terminal_moments(solver: Solver, schedule: Schedule, grid: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +70,9 @@ def terminal_moments(solver: Solver, schedule: Schedule, grid: Tensor) -> tuple[
 
 
 def moment_error(solver: Solver, schedule: Schedule, steps: int) -> float:
-    mean, variance = terminal_moments(solver, schedule, torch.linspace(START, END, steps + 1, dtype=torch.float64))
+    mean, variance = terminal_moments(
+        solver, schedule, torch.linspace(START, END, steps + 1, dtype=torch.float64)
+    )
     alpha, sigma = schedule.alpha(double(END)), schedule.sigma(double(END))
     return float(abs(mean - alpha * MEAN) + abs(variance - (alpha * STD) ** 2 - sigma**2))
 
@@ -83,9 +89,13 @@ def test_the_moment_recursion_is_right() -> None:
     """The deterministic DDIM, whose limit is known point by point, converges in the same recursion."""
     x, t, s = double(0.3).reshape(1, 1), double(START), double(END)
     exact = gaussian_solution(line(Cosine()), x, t, s)
-    found = sample(line(Cosine()), DDIM(), torch.linspace(START, END, 2000, dtype=torch.float64), x, rng=Rng.of(0, 1))
+    found = sample(
+        line(Cosine()), DDIM(), torch.linspace(START, END, 2000, dtype=torch.float64), x, rng=Rng.of(0, 1)
+    )
     assert found == approx(exact, rel=1e-3)
-    assert moment_error(DDIM(), Cosine(), 400) == pytest.approx(moment_error(DDIM(), Cosine(), 200) / 2, rel=0.05)
+    assert moment_error(DDIM(), Cosine(), 400) == pytest.approx(
+        moment_error(DDIM(), Cosine(), 200) / 2, rel=0.05
+    )
 
 
 def test_the_two_variances_bracket_the_truth() -> None:
@@ -93,12 +103,18 @@ def test_the_two_variances_bracket_the_truth() -> None:
     grid = torch.linspace(START, END, 21, dtype=torch.float64)
     alpha, sigma = Cosine().alpha(grid[-1]), Cosine().sigma(grid[-1])
     exact = (alpha * STD) ** 2 + sigma**2
-    assert terminal_moments(DDPM("lower"), Cosine(), grid)[1] < exact < terminal_moments(DDPM("upper"), Cosine(), grid)[1]
+    assert (
+        terminal_moments(DDPM("lower"), Cosine(), grid)[1]
+        < exact
+        < terminal_moments(DDPM("upper"), Cosine(), grid)[1]
+    )
 
 
 def test_upper_is_exact_for_standard_normal_data() -> None:
     """There x_t stays N(0, 1) and q(x_s | x_t) is the transition itself, backwards."""
-    denoiser = GaussianMixture(Gaussian(Cosine()), double(1.0)[None], double(0.0).reshape(1, 1), double(1.0)[None])
+    denoiser = GaussianMixture(
+        Gaussian(Cosine()), double(1.0)[None], double(0.0).reshape(1, 1), double(1.0)[None]
+    )
     x = double(0.0, 1.0).reshape(2, 1)
     t, s = double(0.7), double(0.4)
     quiet, noisy = (DDPM("upper").step(denoiser, x, t, s, None, None, Constant(z)).x for z in (0.0, 1.0))
@@ -139,7 +155,9 @@ def test_energy_distance_sees_what_is_wrong() -> None:
 
 def test_churn_keeps_the_law_and_moves_the_sample() -> None:
     """Noise added and removed again: another sample, the same moments to the size of the step."""
-    mean, variance = terminal_moments(Heun(churn=0.05), Cosine(), torch.linspace(START, END, 101, dtype=torch.float64))
+    mean, variance = terminal_moments(
+        Heun(churn=0.05), Cosine(), torch.linspace(START, END, 101, dtype=torch.float64)
+    )
     alpha, sigma = Cosine().alpha(double(END)), Cosine().sigma(double(END))
     assert mean == approx(alpha * MEAN, abs=2e-4)
     assert variance == approx((alpha * STD) ** 2 + sigma**2, abs=2e-3)

@@ -165,7 +165,7 @@ def test_a_model_without_labels_takes_none() -> None:
     bare = make(classes=())
     assert bare.sample(n=2, steps=2).labels is None
     for settings in ({"label": 3}, {"guidance": 2.0}):
-        with pytest.raises(IncompatibleError, match="trained without labels|has none"):
+        with pytest.raises(IncompatibleError, match=r"trained without labels|has none"):
             bare.sample(n=1, steps=2, **settings)  # type: ignore[arg-type]
 
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from truth import SCHEDULES, double, label
 
+from truth import SCHEDULES, double, label
 from unstir import process, times
 from unstir.errors import ConfigError, IncompatibleError
 from unstir.process import (

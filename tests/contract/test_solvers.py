@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 from torch import Tensor
-from truth import SCHEDULES, SOLVERS, STOCHASTIC, Counting, double, label, mixture
 
+from truth import SCHEDULES, SOLVERS, STOCHASTIC, Counting, double, label, mixture
 from unstir import solvers, times
 from unstir.condition import Condition
 from unstir.denoiser import Denoiser

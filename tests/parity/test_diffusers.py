@@ -28,10 +28,14 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize(("name", "solver"), [(n, s) for n, solvers in PAIRS.items() for s in solvers], ids=str)
+@pytest.mark.parametrize(
+    ("name", "solver"), [(n, s) for n, solvers in PAIRS.items() for s in solvers], ids=str
+)
 def test_every_step_agrees(name: str, solver: Solver) -> None:
     recorded = json.loads((FIXTURES / f"{name}.json").read_text())
-    law: list[Tensor] = [torch.tensor(recorded[k], dtype=torch.float64) for k in ("weights", "means", "deviations")]
+    law: list[Tensor] = [
+        torch.tensor(recorded[k], dtype=torch.float64) for k in ("weights", "means", "deviations")
+    ]
     path = torch.tensor(recorded["path"], dtype=torch.float64)
     denoiser = GaussianMixture(Gaussian(BetaLinear()), *law)
     grid = times.trailing(len(path) - 1)
@@ -40,7 +44,9 @@ def test_every_step_agrees(name: str, solver: Solver) -> None:
     if name == "ddpm-upper":
         # diffusers leaves out the noise of the step to data only if that step starts at the chain's first time
         t, s = grid[-2], grid[-1]
-        steps[-1] += denoiser.process.kernel(s, t)[1] * rng.increment(t, s, tuple(path[0].shape), path.dtype, "cpu")
+        steps[-1] += denoiser.process.kernel(s, t)[1] * rng.increment(
+            t, s, tuple(path[0].shape), path.dtype, "cpu"
+        )
     for i, (x, expected) in enumerate(zip(steps, path[1:], strict=True)):
         assert (x - expected).abs().max() < 1e-4, f"step {i}"
 

@@ -55,12 +55,14 @@ class Muon:
 
     Kernels count as matrices of (output, input times positions). The factor gives the update the size of
     AdamW's, so AdamW's rates fit (Liu et al. 2025, "Muon is Scalable for LLM Training", eq. 4). Biases,
-    gains, embeddings and the first and last layers go to AdamW with the same rate. Jordan et al. 2024,
+    embeddings and the first and last layers go to AdamW with `rest` times the rate. Jordan et al. 2024,
     "Muon: An optimizer for hidden layers in neural networks". Raises `ConfigError` for a value out of range.
     """
 
     lr: Positive = 1e-3
-    """Peak learning rate of both parts."""
+    """Peak learning rate of the matrices."""
+    rest: Positive = 0.3
+    """Rate of AdamW's part, as a multiple of `lr`."""
     momentum: Decay = 0.95
     """Decay of the average of the gradient."""
     weight_decay: Annotated[float, Range(ge=0)] = 0.0
@@ -85,5 +87,5 @@ class Muon:
             else:
                 others.append((name, parameter))
         muon = [Orthogonalized(matrices, self.lr, self.momentum, self.weight_decay)] if matrices else []
-        adamw = AdamW(lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+        adamw = AdamW(lr=self.lr * self.rest, betas=self.betas, weight_decay=self.weight_decay)
         return [*muon, *(adamw.build(others) if others else [])]
