@@ -207,7 +207,7 @@ def fine(schedule: Schedule) -> Schedule:
 
 
 @functools.cache
-def measured_order(solver: Solver, schedule: Schedule, steps: int = 31) -> float:
+def measured_order(solver: Solver, schedule: Schedule, steps: int = 18) -> float:
     """The slope of log error between `steps` and twice as many."""
     if getattr(solver, "variable", None) == "time":
         schedule = fine(schedule)

@@ -169,7 +169,7 @@ def variance_after(betas: torch.Tensor, shrink: torch.Tensor, noise: torch.Tenso
 
 
 def test_a_wrong_step_breaks_variance_preservation() -> None:
-    """The two slips of introductions: noise scaled by beta instead of its root, mean by 1 - beta instead of its root."""
+    """The slips of introductions: noise times beta, or mean times 1 - beta, instead of their roots."""
     betas = BetaLinear().betas()
     assert variance_after(betas, torch.sqrt(1 - betas), torch.sqrt(betas)) == approx(1, abs=1e-12)
     wrong_noise = variance_after(betas, torch.sqrt(1 - betas), betas)
@@ -183,7 +183,7 @@ def test_what_the_draws_preserve() -> None:
     process, n = Gaussian(BetaLinear()), 4000
     x = Rng.of(0, n).normal((n, 2), torch.float64)
     times = torch.linspace(0, 1, 31, dtype=torch.float64)
-    for i, (s, t) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for i, (s, t) in enumerate(itertools.pairwise(times)):
         x = process.transition(x, s, t, Rng.of(0, n).fork(i))
     assert x.var() == approx(1, abs=0.06)
     assert x.mean() == approx(0, abs=0.04)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -61,7 +62,7 @@ def terminal_moments(solver: Solver, schedule: Schedule, grid: Tensor) -> tuple[
     denoiser = line(schedule)
     mean = schedule.alpha(grid[0]) * MEAN
     variance = (schedule.alpha(grid[0]) * STD) ** 2 + schedule.sigma(grid[0]) ** 2
-    for t, s in zip(grid[:-1], grid[1:], strict=True):
+    for t, s in itertools.pairwise(grid):
         x = double(0.0, 1.0).reshape(2, 1)
         quiet, noisy = (solver.step(denoiser, x, t, s, None, None, Constant(z)).x for z in (0.0, 1.0))
         b, a, c = quiet[0], quiet[1] - quiet[0], noisy[0] - quiet[0]
@@ -81,7 +82,7 @@ def moment_error(solver: Solver, schedule: Schedule, steps: int) -> float:
 @pytest.mark.parametrize("solver", [s for s in STOCHASTIC if s.order is not None], ids=label)
 def test_moments_converge_with_the_claimed_order(solver: Solver, schedule: Schedule) -> None:
     """Weak order, exactly: mean and variance of the terminal law of a Gaussian, no sampling error."""
-    coarse, fine = (moment_error(solver, schedule, n) for n in (60, 120))
+    coarse, fine = (moment_error(solver, schedule, n) for n in (25, 50))
     assert math.log2(coarse / fine) == pytest.approx(solver.order, abs=0.35)
 
 
@@ -90,11 +91,11 @@ def test_the_moment_recursion_is_right() -> None:
     x, t, s = double(0.3).reshape(1, 1), double(START), double(END)
     exact = gaussian_solution(line(Cosine()), x, t, s)
     found = sample(
-        line(Cosine()), DDIM(), torch.linspace(START, END, 2000, dtype=torch.float64), x, rng=Rng.of(0, 1)
+        line(Cosine()), DDIM(), torch.linspace(START, END, 401, dtype=torch.float64), x, rng=Rng.of(0, 1)
     )
-    assert found == approx(exact, rel=1e-3)
-    assert moment_error(DDIM(), Cosine(), 400) == pytest.approx(
-        moment_error(DDIM(), Cosine(), 200) / 2, rel=0.05
+    assert found == approx(exact, rel=5e-3)
+    assert moment_error(DDIM(), Cosine(), 100) == pytest.approx(
+        moment_error(DDIM(), Cosine(), 50) / 2, rel=0.05
     )
 
 
@@ -165,10 +166,10 @@ def test_churn_keeps_the_law_and_moves_the_sample() -> None:
 
 def test_churn_shrinks_with_the_steps_or_stays() -> None:
     """Why Heun with churn claims no order: a fixed churn leaves a bias; S_churn/N, as published, converges."""
-    fixed = [moment_error(Heun(churn=0.1), Cosine(), n) for n in (60, 120)]
-    shared = [moment_error(Heun(churn=5 / n), Cosine(), n) for n in (60, 120)]
-    assert fixed[0] / fixed[1] < 1.5
-    assert shared[0] / shared[1] > 1.9
+    fixed = [moment_error(Heun(churn=0.1), Cosine(), n) for n in (50, 100)]
+    shared = [moment_error(Heun(churn=5 / n), Cosine(), n) for n in (50, 100)]
+    assert fixed[0] / fixed[1] < 1.7
+    assert shared[0] / shared[1] == pytest.approx(4, rel=0.05)
 
 
 def test_churn_adds_the_noise_it_says() -> None:

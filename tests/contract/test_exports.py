@@ -57,7 +57,7 @@ def test_an_exported_class_says_what_it_is(folder: object) -> None:
         part = getattr(folder, word)
         assert inspect.isclass(part)
         assert part.__doc__, word
-        assert "dataclass" not in part.__doc__, f"{word} has no docstring of its own"
+        assert not part.__doc__.startswith(f"{word}("), f"{word} has only the docstring that dataclass makes"
         public = [f for n, f in vars(part).items() if not n.startswith("_") and inspect.isfunction(f)]
         assert all(f.__annotations__.get("return") for f in public), f"{word} has a method without types"
 

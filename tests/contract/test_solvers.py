@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def calls(solver: Solver, schedule: Schedule, grid: Tensor) -> int:
     """`evaluations` a step; one for a step into sigma = 0 or out of an end its frame does not reach; and one more
     to remove the noise that is left where sigma(0) > 0."""
     total = int(schedule.sigma(grid[-1]) > 0)
-    for t, s in zip(grid[:-1], grid[1:], strict=True):
+    for t, s in itertools.pairwise(grid):
         at_end = schedule.sigma(s) == 0
         match getattr(solver, "variable", "angle"):
             case "sigma":

@@ -96,6 +96,8 @@ def _options(
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code; the only place where an exception becomes one."""
     given = sys.argv[1:] if arguments is None else arguments
+    # torch's threads would otherwise spin while they wait: beside another busy program that is six times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if threading.current_thread() is threading.main_thread():  # elsewhere Python has no signals
         signal.signal(signal.SIGTERM, _terminated)
     try:
