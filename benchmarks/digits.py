@@ -1,6 +1,6 @@
 """How good is `unstir demo`? Label agreement, recall and copies of 500 samples at default settings.
 
-    python benchmarks/digits.py RUN
+    python benchmarks/digits.py [RUN]
 
 The judge is a classifier trained on real digits alone. Recall of the held-out digits is measured in its
 features; a copy is a sample nearer to a training picture than 99% of the held-out pictures are.
@@ -16,16 +16,19 @@ import numpy as np
 from judge import Judge, recall
 
 from unstir.data import open_data
+from unstir.demo import demo
 from unstir.evaluate import nearest
 from unstir.pipeline import load
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?", default=Path("runs/demo"))
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--guidance", type=float)
     options = parser.parse_args()
+    if not options.run.exists():
+        demo(options.run)
     train, test = open_data("digits")
     judge = Judge.train_on(train.x, train.y, epochs=40, cache=Path("runs/judges/digits.safetensors"))
     drawn = load(options.run).sample(n=options.n, guidance=options.guidance)

@@ -32,6 +32,11 @@ class GaussianMixture(Denoiser):
         covariances: (K, D, D), or (K,) standard deviations of isotropic components.
     """
 
+    log_weights: Tensor
+    means: Tensor
+    variances: Tensor
+    axes: Tensor
+
     def __init__(self, process: Gaussian, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         super().__init__()
         if means.ndim != 2 or len(weights) != len(means) or len(covariances) != len(means):
@@ -43,10 +48,12 @@ class GaussianMixture(Denoiser):
         if covariances.ndim == 1:
             covariances = covariances[:, None, None] ** 2 * torch.eye(means.shape[1], dtype=means.dtype)
         self.process: Gaussian = process
-        self.log_weights = (weights / weights.sum()).log()
-        self.means = means
         # C = Q diag(v) Q^T, so that every noise level is diagonal in the same axes
-        self.variances, self.axes = torch.linalg.eigh(covariances)
+        variances, axes = torch.linalg.eigh(covariances)
+        self.register_buffer("log_weights", (weights / weights.sum()).log())
+        self.register_buffer("means", means)
+        self.register_buffer("variances", variances)
+        self.register_buffer("axes", axes)
 
     def _components(self, x_t: Tensor, t: Tensor, cond: Condition | None) -> tuple[Tensor, Tensor, Tensor]:
         """Log joint densities (B, K), residuals in the axes (B, K, D), and variances of x_t (B or 1, K, D)."""
@@ -92,10 +99,12 @@ class Empirical(Denoiser):
         data: (N, *S).
     """
 
+    data: Tensor
+
     def __init__(self, process: Gaussian, data: Tensor) -> None:
         super().__init__()
         self.process: Gaussian = process
-        self.data = data
+        self.register_buffer("data", data)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         alpha, sigma = (unsqueeze_like(c, x_t.flatten(1)) for c in self._scales(t))

@@ -3,7 +3,7 @@
 Every weight starts as N(0, gain^2 / fan_in) and every bias as 0, so that a layer of gain 1 keeps the variance
 of its input, one of gain `SILU_GAIN` restores what a SiLU before it took, and one of gain 0 starts as zero.
 Residual branches and modulations end with gain 0: at the start a network is its skip connections, at any
-depth and without any normalisation layer (Zhang et al. 2019, Fixup, arXiv:1901.09321).
+depth (Zhang et al. 2019, Fixup, arXiv:1901.09321).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "pad_to_multiple",
     "patchify",
     "resize_like",
+    "unit",
     "unpatchify",
 ]
 
@@ -108,6 +109,15 @@ def unpatchify(x: Tensor, patch: int, size: torch.Size) -> Tensor:
     return x
 
 
+def unit(x: Tensor) -> Tensor:
+    """(x - m) / s with mean m and deviation s over the channels, (B, C, *S): layer normalisation, no weights.
+
+    It looks at one position of one sample, so neither the batch nor the size of the picture matters; in
+    channels-last memory it is one fused kernel.
+    """
+    return F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)
+
+
 class NoiseEmbedding(nn.Module):
     """e = silu(W_2 silu(W_1 [sin(f z), cos(f z)]) + W_c c): what every block is modulated by.
 
@@ -148,7 +158,11 @@ class FiLM(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """skip(x) + W_2 silu(FiLM(W_1 silu(x), e)), (B, C, *S) -> (B, C', *S); for points W are matrices."""
+    """skip(x) + W_2 silu(FiLM(W_1 silu(unit(x)), e)), (B, C, *S) -> (B, C', *S); for points W are matrices.
+
+    However large x has grown, a branch adds what its own weights allow: without that, growth multiplies from
+    block to block, and at the rates that learn fastest single pictures blow up.
+    """
 
     def __init__(
         self, dims: int, width_in: int, width_out: int, embedding: int, *, dropout: float = 0.0
@@ -161,7 +175,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if width_in == width_out else conv(dims, width_in, width_out, kernel=1)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        h = self.film(self.first(F.silu(x)), e)
+        h = self.film(self.first(F.silu(unit(x))), e)
         return self.skip(x) + self.second(self.dropout(F.silu(h)))
 
 

@@ -2,8 +2,7 @@
 
 Ronneberger et al. 2015, arXiv:1505.04597; with residual blocks Ho et al. 2020, arXiv:2006.11239. Built for
 speed: pixel unshuffling (Shi et al. 2016, arXiv:1609.05158) moves all the work to 1 / unshuffle^d as many
-positions, and there are no normalisation layers, which cost more time than their arithmetic (see `layers` for
-what replaces them).
+positions, and the only normalisation is that of single positions, a fused kernel without weights.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 from ..errors import ConfigError
 from ..spec import Count, Range
 from .base import Network, NetworkConfig
-from .layers import Attention, ResidualBlock, conv, halve, patchify, resize_like, unpatchify
+from .layers import Attention, ResidualBlock, conv, halve, patchify, resize_like, unit, unpatchify
 
 __all__ = ["UNet", "UNetConfig"]
 
@@ -149,5 +148,5 @@ class UNet(Network):
             if level:
                 skip = skips.pop()
                 h = resize_like(self.grow[level - 1](h), skip) + self.keep[level - 1](skip)
-        h = self.leave(F.silu(h))
+        h = self.leave(F.silu(unit(h)))
         return unpatchify(h.movedim(1, -1), self.config.unshuffle, x.shape[2:])

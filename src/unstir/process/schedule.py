@@ -225,6 +225,12 @@ class Sigmoid(Schedule):
     def sigma(self, t: Tensor) -> Tensor:
         return torch.sqrt(self._difference(torch.zeros_like(t), t) / self._whole)
 
+    def time(self, log_snr: Tensor) -> Tensor:
+        start = torch.sigmoid(torch.tensor(self.start / self.tau, dtype=torch.float64))
+        level = start + self._whole * torch.sigmoid(-log_snr.double())
+        t = (torch.logit(level) * self.tau - self.start) / (self.end - self.start)
+        return t.clamp(0, 1).to(log_snr.dtype)
+
     def _difference(self, t: Tensor, s: Tensor) -> Tensor:
         # S(b) - S(a) = sinh((b - a)/2) / (2 cosh(a/2) cosh(b/2)): no cancellation, exactly 0 for t = s
         a, b = ((self.start + u * (self.end - self.start)) / self.tau for u in (t, s))

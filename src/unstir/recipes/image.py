@@ -63,7 +63,7 @@ def image(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
         parameterization=complete(recipe.parameterization, EDM(sigma_data=round(info.std, 3))),
         network=complete(recipe.network, _network(size, info.shape[0])),
         objective=complete(recipe.objective, Denoising(weight=Target(), draws=LogitNormal())),
-        optimizer=complete(recipe.optimizer, Muon(lr=7e-3)),
+        optimizer=complete(recipe.optimizer, Muon(lr=1e-2)),
         training=training,
         sampling=sampling,
     )
@@ -84,7 +84,7 @@ def _network(size: int, channels: int) -> UNetConfig:
         unshuffle *= 2
     levels = max(1, min(3, 1 + round(math.log2(max(size / unshuffle, 4) / 4))))
     fine = 48 if levels == 3 and channels * unshuffle**2 <= 16 else 64
-    widths = (fine, 96 if fine == 48 else 128, 192)[:levels]
+    widths = ((48, 96, 160) if fine == 48 else (64, 128, 192))[:levels]
     return UNetConfig(widths=widths, blocks=(1, 1, 2)[:levels] if levels == 3 else 2, unshuffle=unshuffle)
 
 

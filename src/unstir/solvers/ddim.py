@@ -37,7 +37,7 @@ class DDIM(Solver):
     with tau = eta^2 (1 - (alpha_t sigma_s / (alpha_s sigma_t))^2).
 
     eta = 0 is deterministic; eta = 1 has the law of `DDPM(variance="lower")`, step by step. Best for: a
-    reference, inversion, and the safest choice at any number of steps.
+    reference, and for inversion.
     Song et al. 2021, "Denoising Diffusion Implicit Models", eq. 12 and 16.
 
     Args:
