@@ -74,7 +74,7 @@ class Judge(nn.Module):
 
 
 def _pixels(x: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.tensor(x).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _parts(x: np.ndarray, size: int = 500) -> list[np.ndarray]:

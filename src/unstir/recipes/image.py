@@ -49,7 +49,7 @@ def image(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
         solver=complete(recipe.sampling.solver, DPMpp2M()),
         steps=recipe.sampling.steps or 20,
         grid=recipe.sampling.grid or "uniform",
-        guidance=_first(recipe.sampling.guidance, 1.5 if info.classes else 1.0),
+        guidance=_first(recipe.sampling.guidance, 2.0 if info.classes else 1.0),
     )
     return replace(
         recipe,
