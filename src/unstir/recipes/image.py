@@ -49,7 +49,7 @@ def image(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
         solver=complete(recipe.sampling.solver, DPMpp2M()),
         steps=recipe.sampling.steps or 20,
         grid=recipe.sampling.grid or "uniform",
-        guidance=_first(recipe.sampling.guidance, 2.0 if info.classes else 1.0),
+        guidance=_first(recipe.sampling.guidance, _guidance(size, bool(info.classes))),
     )
     return replace(
         recipe,
@@ -83,9 +83,16 @@ def _network(size: int, channels: int) -> UNetConfig:
     while size / unshuffle > 16:
         unshuffle *= 2
     levels = max(1, min(3, 1 + round(math.log2(max(size / unshuffle, 4) / 4))))
-    fine = 48 if levels == 3 and channels * unshuffle**2 <= 16 else 64
-    widths = ((48, 96, 160) if fine == 48 else (64, 128, 192))[:levels]
-    return UNetConfig(widths=widths, blocks=(1, 1, 2)[:levels] if levels == 3 else 2, unshuffle=unshuffle)
+    widths = (48, 96, 160) if channels * unshuffle**2 <= 16 else (64, 128, 192)
+    return UNetConfig(widths=widths[:levels], blocks=(1, 1, 2)[:levels], unshuffle=unshuffle)
+
+
+def _guidance(size: int, labelled: bool) -> float:
+    """2 for labelled pictures that a few minutes do not exhaust; tiny ones are learned without it.
+
+    Guidance buys agreement with the label and pays in variety (docs/performance.md has both).
+    """
+    return 2.0 if labelled and size > 16 else 1.0
 
 
 def mirrors(data: Dataset, at_most: int = 2000) -> bool:
