@@ -26,8 +26,9 @@ from unstir.networks.base import NetworkConfig, count_flops, count_parameters
 CONFIGS: dict[str, NetworkConfig] = {
     "unet 48-96": UNetConfig(widths=(48, 96)),
     "unet 64-128": UNetConfig(widths=(64, 128)),
+    "unet 48-96-160, 1-1-2 blocks (default)": UNetConfig(widths=(48, 96, 160), blocks=(1, 1, 2)),
     "unet 64-128-192": UNetConfig(widths=(64, 128, 192)),
-    "unet 64-128-192, 1 block": UNetConfig(widths=(64, 128, 192), blocks=1),
+    "unet 64-128-192, 2 blocks": UNetConfig(widths=(64, 128, 192), blocks=2),
     "unet 64-128-192, attention 1": UNetConfig(widths=(64, 128, 192), attention=1),
     "unet 32-64-128, no unshuffling": UNetConfig(widths=(32, 64, 128), unshuffle=1),
     "dit 192 x 6, patch 4": DiTConfig(patch=4, width=192, depth=6),

@@ -255,15 +255,14 @@ def test_state_names_are_stable() -> None:
     assert layers["UNet"] == sorted(
         [
             *embed,
-            *("enter", "leave"),
+            *("enter", "leave", "shrink.0", "grow.0", "keep.0"),
             *(
-                f"{way}.{i}.residual.{part}"
-                for way, n in (("down", 2), ("up", 4))
-                for i in range(n)
+                f"{way}.{i}.0.residual.{part}"
+                for way in ("down", "up")
+                for i in range(2)
                 for part in residual
             ),
-            *(f"{block}.residual.skip" for block in ("down.1", "up.0", "up.1", "up.2", "up.3")),
-            *(f"{block}.attention.{part}" for block in ("down.1", "up.0", "up.1") for part in ("out", "qkv")),
+            *(f"{way}.1.0.attention.{part}" for way in ("down", "up") for part in ("out", "qkv")),
         ]
     )
 
