@@ -2,8 +2,8 @@
 
 Run with diffusers importable (it is no dependency of the project):
 
-    pip install --no-deps --target /tmp/diffusers diffusers && pip install --target /tmp/diffusers huggingface_hub
-    PYTHONPATH=/tmp/diffusers python tools/make_parity.py
+    pip install --no-deps --target DIR diffusers && pip install --target DIR huggingface_hub
+    PYTHONPATH=DIR python tools/make_parity.py
 
 Each file holds x before and after every step. The denoiser is the exact one of a Gaussian mixture; noise comes from
 `Rng`, so that a test can repeat the run without either package's generator.
