@@ -133,7 +133,7 @@ def _data(train_set: Dataset, heldout: Dataset) -> str:
     info = train_set.info
     rows = {
         "source": info.source,
-        "items": f"{info.count:,} ({len(train_set):,} to learn from, {len(heldout):,} held out)",
+        "items": f"{info.count:,} to learn from, {len(heldout):,} more held out",
         "shape": "x".join(map(str, info.shape)) + " (channels first)",
         "values": f"mean {info.mean:.3f}, standard deviation {info.std:.3f}, in [-1, 1]",
         "classes": ", ".join(f"{c} ({k})" for c, k in zip(info.classes, info.class_counts, strict=True))

@@ -24,7 +24,7 @@ from .base import Recipe, Sampling
 
 __all__ = ["image", "mirrors"]
 
-# small batches: per picture seen they learned far more than large ones on every budget of minutes tried
+# with minutes to spend the number of updates counts: docs/performance.md, "What a minute buys"
 BATCH = 64
 
 
