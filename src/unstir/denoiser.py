@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,17 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor: ...
+
+    def during(self, t: Tensor, s: Tensor, memory: dict[Any, Any]) -> Denoiser:
+        """The denoiser of one solver step from t to s, which the loop asks for before it takes the step.
+
+        A plain denoiser is the same in all of them. Guidance that depends on where the step goes, or on earlier
+        steps, finds here s and a `memory` that lives as long as the trajectory.
+        """
+        return self
+
+    def check(self, solver: Any) -> None:
+        """Raises IncompatibleError where this denoiser cannot be stepped by the solver."""
 
 
 class Preconditioned(Denoiser):

@@ -107,12 +107,6 @@ class Rng:
             keys = _mix(keys * _signed(_GOLDEN) + _mix(_word(label, keys.device)))
         return self._with(keys)
 
-    def increment(
-        self, t: Tensor, s: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str
-    ) -> Tensor:
-        """Standard normal noise of the time interval from t to s; independent for disjoint intervals."""
-        return self.fork("interval", t, s).normal(shape, dtype, device)
-
     def uniform(
         self,
         shape: tuple[int, ...],

@@ -11,8 +11,9 @@ from torch import Tensor
 from .condition import Condition
 from .denoiser import Denoiser
 from .errors import ConfigError, IncompatibleError, NumericError
+from .noise import Noise
 from .rng import Rng
-from .solvers.base import Solver, Step
+from .solvers.base import Bound, Solver, Step
 
 __all__ = ["sample", "trajectory"]
 
@@ -40,7 +41,7 @@ def trajectory(
         rng: B generators; a noise depends on the sample's key and the interval alone.
 
     Raises:
-        IncompatibleError: the solver is made for another process.
+        IncompatibleError: the solver is made for another process, or the guidance for another solver.
         ConfigError: the times are not such a grid.
     """
     if not isinstance(denoiser.process, solver.process):
@@ -50,6 +51,7 @@ def trajectory(
             field="solver",
             hint=f"use a {got} solver",
         )
+    denoiser.check(solver)
     _check_times(times)
     return _steps(denoiser, solver, times, x, cond, rng)
 
@@ -57,19 +59,15 @@ def trajectory(
 def _steps(
     denoiser: Denoiser, solver: Solver, times: Tensor, x: Tensor, cond: Condition | None, rng: Rng
 ) -> Iterator[Step]:
-    state, rises = None, 0
-    for t, s in pairwise(times):
+    noise, memory, state = Noise(rng, x), {}, None  # type: ignore[var-annotated]
+    for place, (t, s) in enumerate(pairwise(times)):
         if s > t:
-            # a rise may visit the same interval again and again: it must not meet the same noise
-            rises += 1
-            x, state, rng = (
-                denoiser.process.transition(x, t, s, rng.fork("rise", t, s)),
-                None,
-                rng.fork(rises),
-            )
+            x, state = denoiser.process.transition(x, t, s, rng.fork("rise", t, s, place)), None
+            # a fall may visit the same times again: it must not meet the same noise
+            noise = Noise(rng.fork("after", place), x)
             yield Step(x, x)
             continue
-        step = solver.step(denoiser, x, t, s, cond, state, rng)
+        step = solver.step(Bound(denoiser.during(t, s, memory), cond), x, t, s, state, noise)
         x, state = step.x, step.state
         yield step
 

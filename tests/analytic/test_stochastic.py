@@ -23,11 +23,12 @@ from truth import (
 )
 from unstir import times
 from unstir.analytic import GaussianMixture
+from unstir.noise import Noise
 from unstir.process import BetaLinear, Cosine, Gaussian, Linear, Schedule
 from unstir.rng import Rng
 from unstir.sampling import sample
 from unstir.solvers import DDIM, DDPM, Heun
-from unstir.solvers.base import Solver
+from unstir.solvers.base import Bound, Solver
 
 MEAN, STD = 0.7, 0.4
 
@@ -44,10 +45,12 @@ class Constant:
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype, device: object) -> Tensor:
         return torch.full(shape, self.value, dtype=dtype)
 
-    def increment(
-        self, t: Tensor, s: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: object
-    ) -> Tensor:
-        return self.normal(shape, dtype, device)
+
+def constant(value: float, x: Tensor) -> Noise:
+    """Noise whose every draw is this number."""
+    noise = Noise(Constant(value), x)
+    noise.between = lambda t, s: noise.fresh()
+    return noise
 
 
 def line(schedule: Schedule) -> GaussianMixture:
@@ -64,7 +67,7 @@ def terminal_moments(solver: Solver, schedule: Schedule, grid: Tensor) -> tuple[
     variance = (schedule.alpha(grid[0]) * STD) ** 2 + schedule.sigma(grid[0]) ** 2
     for t, s in itertools.pairwise(grid):
         x = double(0.0, 1.0).reshape(2, 1)
-        quiet, noisy = (solver.step(denoiser, x, t, s, None, None, Constant(z)).x for z in (0.0, 1.0))
+        quiet, noisy = (solver.step(Bound(denoiser), x, t, s, None, constant(z, x)).x for z in (0.0, 1.0))
         b, a, c = quiet[0], quiet[1] - quiet[0], noisy[0] - quiet[0]
         mean, variance = a * mean + b, a**2 * variance + c**2
     return mean, variance
@@ -118,7 +121,7 @@ def test_upper_is_exact_for_standard_normal_data() -> None:
     )
     x = double(0.0, 1.0).reshape(2, 1)
     t, s = double(0.7), double(0.4)
-    quiet, noisy = (DDPM("upper").step(denoiser, x, t, s, None, None, Constant(z)).x for z in (0.0, 1.0))
+    quiet, noisy = (DDPM("upper").step(Bound(denoiser), x, t, s, None, constant(z, x)).x for z in (0.0, 1.0))
     assert (quiet[1] - quiet[0]) ** 2 + (noisy[0] - quiet[0]) ** 2 == approx(1.0, rel=1e-12)
 
 

@@ -147,9 +147,6 @@ KINDS = {
     "uniform": lambda rng, shape: rng.uniform(shape),
     "integers": lambda rng, shape: rng.integers(1000, shape),
     "forked": lambda rng, shape: rng.fork("a", 3).normal(shape),
-    "increment": lambda rng, shape: rng.increment(
-        torch.tensor(0.5), torch.tensor(0.25), shape, torch.float64, "cpu"
-    ),
 }
 
 

@@ -14,11 +14,12 @@ from unstir import solvers, times
 from unstir.condition import Condition
 from unstir.denoiser import Denoiser
 from unstir.errors import ConfigError, IncompatibleError, NumericError
+from unstir.noise import Noise
 from unstir.process import EDM, Cosine, Gaussian, Geometric, Linear, Process, Schedule
 from unstir.rng import Rng
 from unstir.sampling import sample, trajectory
 from unstir.solvers import DDIM, DDPM, DPMpp2M, Euler, Heun
-from unstir.solvers.base import Solver
+from unstir.solvers.base import Bound, Solver
 
 GRIDS = tuple(getattr(times, name) for name in times.__all__)
 B = 3
@@ -147,26 +148,22 @@ def test_only_stochastic_solvers_draw(solver: Solver) -> None:
 
 
 @pytest.mark.parametrize("solver", STOCHASTIC, ids=label)
-def test_steps_draw_independent_noise(solver: Solver) -> None:
+def test_steps_draw_independent_noise(solver: Solver, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same draw in two steps would be a bias that no moment of one step shows."""
     drawn: list[Tensor] = []
 
-    class Recording:
-        def __init__(self, rng: Rng) -> None:
-            self.rng = rng
-
-        def fork(self, *labels: object) -> Recording:
-            return Recording(self.rng.fork(*labels))
-
-        def increment(self, t: Tensor, s: Tensor, shape: tuple[int, ...], *rest: object) -> Tensor:
-            return self.fork("interval", t, s).normal(shape, *rest)
-
-        def normal(self, shape: tuple[int, ...], *rest: object) -> Tensor:
-            drawn.append(self.rng.normal(shape, *rest))
+    class Recording(Noise):
+        def between(self, t: Tensor, s: Tensor) -> Tensor:
+            drawn.append(super().between(t, s))
             return drawn[-1]
 
+        def fresh(self, *labels: object) -> Tensor:
+            drawn.append(super().fresh(*labels))
+            return drawn[-1]
+
+    monkeypatch.setattr("unstir.sampling.Noise", Recording)
     x = Rng.of(0, 500).normal((500, 2), torch.float64)
-    for _ in trajectory(Shrink(Cosine()), solver, times.uniform(8), x, rng=Recording(Rng.of(0, 500))):
+    for _ in trajectory(Shrink(Cosine()), solver, times.uniform(8), x, rng=Rng.of(0, 500)):
         pass
     table = torch.stack([x.flatten(), *(z.flatten() for z in drawn[::1])])
     correlation = torch.corrcoef(table)[1:, 1:] - torch.eye(len(drawn))
@@ -249,7 +246,9 @@ def test_multistep_history_is_dropped_where_time_rises() -> None:
     """DPM-Solver++ remembers a time; after a rise it must not extrapolate from the wrong side."""
     denoiser, x = mixture(Linear()), start(Linear())
     steps = list(trajectory(denoiser, DPMpp2M(), double(0.8, 0.6, 0.7, 0.5), x, rng=Rng.of(0, B)))
-    single = DPMpp2M().step(denoiser, steps[1].x, double(0.7), double(0.5), None, None, Rng.of(0, B))
+    single = DPMpp2M().step(
+        Bound(denoiser), steps[1].x, double(0.7), double(0.5), None, Noise(Rng.of(0, B), x)
+    )
     assert torch.equal(steps[2].x, single.x)
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from ..condition import Condition
 from ..denoiser import Denoiser
 from ..errors import ConfigError
-from ..process import Gaussian, Process
+from ..noise import Noise
+from ..process import Gaussian, Process, Schedule
 from ..process.base import unsqueeze_like
-from ..rng import Rng
 
-__all__ = ["Frame", "Solver", "Step", "Variable"]
+__all__ = ["Bound", "Frame", "Solver", "Step", "Variable", "hold"]
 
 
 class Step(NamedTuple):
@@ -30,11 +30,14 @@ class Solver(ABC):
     """A method that carries x_t to x_s, s < t; a frozen dataclass whose every field has a default.
 
     All of its history lives in `Step.state`, so one solver object serves any number of trajectories at once.
+    What is constant is a class attribute (`order = 2`), what depends on the fields a property.
 
     Attributes:
         process: the process it solves.
         order: convergence order of the global error (weak order where `stochastic`); None = not fixed.
-        evaluations: denoiser calls per step, the last step excepted; None = varies.
+        evaluations: denoiser calls per step; None = varies. A step to sigma = 0, or out of an end that the
+            method's variables do not reach, costs one.
+        startup: further calls on the first step, by methods that need a good start to keep their order.
         stochastic: whether fresh noise is drawn.
     """
 
@@ -49,21 +52,52 @@ class Solver(ABC):
     def evaluations(self) -> int | None: ...
 
     @property
+    def startup(self) -> int:
+        return 0
+
+    @property
     def stochastic(self) -> bool:
         return False
 
     @abstractmethod
-    def step(
-        self,
-        denoiser: Denoiser,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        cond: Condition | None,
-        state: Any,
-        rng: Rng,
-    ) -> Step:
+    def step(self, denoiser: Bound, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise) -> Step:
         """One step from x_t at t to s < t."""
+
+
+class Bound:
+    """A denoiser with its condition given: all that a solver sees of a model.
+
+    Args:
+        denoiser: E[x_0 | x_t, cond].
+        cond: its condition.
+    """
+
+    def __init__(self, denoiser: Denoiser, cond: Condition | None = None) -> None:
+        self.denoiser, self.cond = denoiser, cond
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.denoiser(x_t, t, self.cond)
+
+    @property
+    def process(self) -> Gaussian:
+        """The process; `trajectory` has checked that it is the one the solver is made for."""
+        return self.denoiser.process  # type: ignore[return-value]
+
+    @property
+    def schedule(self) -> Schedule:
+        """alpha(t) and sigma(t) of a Gaussian process."""
+        return self.process.schedule
+
+
+def hold(process: Gaussian, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """x_s = alpha_s x_0 + sigma_s eps = (sigma_s/sigma_t) x_t + (alpha_s - alpha_t sigma_s/sigma_t) x_0.
+
+    The second form divides by sigma_t alone, so it is exact at both ends: it gives alpha_s x_0 at sigma_s = 0.
+    """
+    schedule = process.schedule
+    ratio = schedule.sigma(s) / schedule.sigma(t)
+    pull = schedule.alpha(s) - schedule.alpha(t) * ratio
+    return unsqueeze_like(ratio, x_t) * x_t + unsqueeze_like(pull, x_t) * x_0
 
 
 Variable = Literal["angle", "sigma", "time"]

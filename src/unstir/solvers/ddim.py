@@ -8,26 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..condition import Condition
-from ..denoiser import Denoiser
 from ..errors import ConfigError
+from ..noise import Noise
 from ..process import Gaussian
 from ..process.base import unsqueeze_like
-from ..rng import Rng
-from .base import Solver, Step
+from .base import Bound, Solver, Step, hold
 
-__all__ = ["DDIM", "hold"]
-
-
-def hold(process: Gaussian, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """x_s = alpha_s x_0 + sigma_s eps = (sigma_s/sigma_t) x_t + (alpha_s - alpha_t sigma_s/sigma_t) x_0.
-
-    The second form divides by sigma_t alone, so it is exact at both ends: it gives alpha_s x_0 at sigma_s = 0.
-    """
-    schedule = process.schedule
-    ratio = schedule.sigma(s) / schedule.sigma(t)
-    pull = schedule.alpha(s) - schedule.alpha(t) * ratio
-    return unsqueeze_like(ratio, x_t) * x_t + unsqueeze_like(pull, x_t) * x_0
+__all__ = ["DDIM"]
 
 
 @dataclass(frozen=True)
@@ -46,35 +33,20 @@ class DDIM(Solver):
 
     eta: float = 0.0
     process = Gaussian
+    order = 1
+    evaluations = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
             raise ConfigError(f"eta is {self.eta}", field="solver.eta", hint="accepted: 0 <= eta <= 1")
 
     @property
-    def order(self) -> int:
-        return 1
-
-    @property
-    def evaluations(self) -> int:
-        return 1
-
-    @property
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    def step(
-        self,
-        denoiser: Denoiser,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        cond: Condition | None,
-        state: Any,
-        rng: Rng,
-    ) -> Step:
-        process: Gaussian = denoiser.process  # type: ignore[assignment]
-        x_0 = denoiser(x_t, t, cond)
+    def step(self, denoiser: Bound, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise) -> Step:
+        process = denoiser.process
+        x_0 = denoiser(x_t, t)
         if not self.stochastic:
             return Step(hold(process, x_t, x_0, t, s), x_0)
         schedule = process.schedule
@@ -82,5 +54,5 @@ class DDIM(Solver):
         tau = self.eta**2 * (1 - ratio**2)
         alpha_s, sigma_s = process.scales(s, x_t)
         kept, fresh = unsqueeze_like(torch.sqrt(1 - tau), x_t), unsqueeze_like(torch.sqrt(tau), x_t)
-        noise = rng.increment(t, s, tuple(x_t.shape), x_t.dtype, x_t.device)
-        return Step(alpha_s * x_0 + sigma_s * (kept * process.eps(x_t, x_0, t) + fresh * noise), x_0)
+        z = noise.between(t, s)
+        return Step(alpha_s * x_0 + sigma_s * (kept * process.eps(x_t, x_0, t) + fresh * z), x_0)

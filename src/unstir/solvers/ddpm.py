@@ -7,13 +7,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ..condition import Condition
-from ..denoiser import Denoiser
 from ..errors import ConfigError
+from ..noise import Noise
 from ..process import Gaussian
 from ..process.base import unsqueeze_like
-from ..rng import Rng
-from .base import Solver, Step
+from .base import Bound, Solver, Step
 
 __all__ = ["DDPM"]
 
@@ -32,6 +30,9 @@ class DDPM(Solver):
 
     variance: Literal["lower", "upper"] = "lower"
     process = Gaussian
+    order = 1
+    evaluations = 1
+    stochastic = True
 
     def __post_init__(self) -> None:
         if self.variance not in ("lower", "upper"):
@@ -39,34 +40,13 @@ class DDPM(Solver):
                 f"variance is {self.variance!r}", field="solver.variance", hint="accepted: 'lower', 'upper'"
             )
 
-    @property
-    def order(self) -> int:
-        return 1
-
-    @property
-    def evaluations(self) -> int:
-        return 1
-
-    @property
-    def stochastic(self) -> bool:
-        return True
-
-    def step(
-        self,
-        denoiser: Denoiser,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        cond: Condition | None,
-        state: Any,
-        rng: Rng,
-    ) -> Step:
-        process: Gaussian = denoiser.process  # type: ignore[assignment]
-        x_0 = denoiser(x_t, t, cond)
+    def step(self, denoiser: Bound, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise) -> Step:
+        process = denoiser.process
+        x_0 = denoiser(x_t, t)
         mean, std = process.posterior(x_t, x_0, t, s)
         if bool((process.schedule.sigma(s) == 0).all()):
             return Step(mean, x_0)
         if self.variance == "upper":
             std = unsqueeze_like(process.kernel(s, t)[1], x_t)
-        noise = rng.increment(t, s, tuple(x_t.shape), x_t.dtype, x_t.device)
-        return Step(mean + std * noise, x_0)
+        z = noise.between(t, s)
+        return Step(mean + std * z, x_0)

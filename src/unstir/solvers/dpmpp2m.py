@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from ..condition import Condition
-from ..denoiser import Denoiser
+from ..noise import Noise
 from ..process import Gaussian
 from ..process.base import unsqueeze_like
-from ..rng import Rng
-from .base import Solver, Step
-from .ddim import hold
+from .base import Bound, Solver, Step, hold
 
 __all__ = ["DPMpp2M"]
 
@@ -27,27 +25,12 @@ class DPMpp2M(Solver):
     """
 
     process = Gaussian
+    order = 2
+    evaluations = 1
 
-    @property
-    def order(self) -> int:
-        return 2
-
-    @property
-    def evaluations(self) -> int:
-        return 1
-
-    def step(
-        self,
-        denoiser: Denoiser,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        cond: Condition | None,
-        state: tuple[Tensor, Tensor] | None,
-        rng: Rng,
-    ) -> Step:
-        process: Gaussian = denoiser.process  # type: ignore[assignment]
-        x_0 = denoiser(x_t, t, cond)
+    def step(self, denoiser: Bound, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise) -> Step:
+        process = denoiser.process
+        x_0 = denoiser(x_t, t)
         l_t, l_s = process.schedule.log_snr(t) / 2, process.schedule.log_snr(s) / 2
         D = x_0
         if state is not None:

@@ -7,12 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..condition import Condition
-from ..denoiser import Denoiser
+from ..noise import Noise
 from ..process import Gaussian
-from ..rng import Rng
-from .base import Frame, Solver, Step, Variable
-from .ddim import hold
+from .base import Bound, Frame, Solver, Step, Variable, hold
 
 __all__ = ["Euler"]
 
@@ -30,28 +27,13 @@ class Euler(Solver):
 
     variable: Variable = "angle"
     process = Gaussian
+    order = 1
+    evaluations = 1
 
-    @property
-    def order(self) -> int:
-        return 1
-
-    @property
-    def evaluations(self) -> int:
-        return 1
-
-    def step(
-        self,
-        denoiser: Denoiser,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        cond: Condition | None,
-        state: Any,
-        rng: Rng,
-    ) -> Step:
-        process: Gaussian = denoiser.process  # type: ignore[assignment]
+    def step(self, denoiser: Bound, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise) -> Step:
+        process = denoiser.process
         frame = Frame(self.variable, process)
-        x_0 = denoiser(x_t, t, cond)
+        x_0 = denoiser(x_t, t)
         if frame.touches_end(t, s):
             return Step(hold(process, x_t, x_0, t, s), x_0)
         return Step(frame.advance(x_t, frame.slope(x_t, x_0, t), t, s), x_0)

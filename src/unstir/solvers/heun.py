@@ -9,13 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..condition import Condition
-from ..denoiser import Denoiser
 from ..errors import ConfigError
+from ..noise import Noise
 from ..process import Gaussian
-from ..rng import Rng
-from .base import Frame, Solver, Step, Variable
-from .ddim import hold
+from ..process.base import unsqueeze_like
+from .base import Bound, Frame, Solver, Step, Variable, hold
 
 __all__ = ["Heun"]
 
@@ -36,6 +34,7 @@ class Heun(Solver):
     churn: float = 0.0
     variable: Variable = "angle"
     process = Gaussian
+    evaluations = 2
 
     def __post_init__(self) -> None:
         if not 0 <= self.churn <= math.sqrt(2) - 1:
@@ -48,34 +47,23 @@ class Heun(Solver):
         return 2 if self.churn == 0 else None  # what one step adds and removes does not shrink with the step
 
     @property
-    def evaluations(self) -> int:
-        return 2
-
-    @property
     def stochastic(self) -> bool:
         return self.churn > 0
 
-    def step(
-        self,
-        denoiser: Denoiser,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        cond: Condition | None,
-        state: Any,
-        rng: Rng,
-    ) -> Step:
-        process: Gaussian = denoiser.process  # type: ignore[assignment]
+    def step(self, denoiser: Bound, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise) -> Step:
+        process = denoiser.process
         frame = Frame(self.variable, process)
         if self.churn and bool((process.schedule.alpha(t) > 0).all()):  # pure noise cannot be made noisier
             noisier = self._noisier(process, t)
-            x_t, t = process.transition(x_t, t, noisier, rng.fork("churn", t)), noisier
-        x_0 = denoiser(x_t, t, cond)
+            ratio, std = process.kernel(t, noisier)
+            added = unsqueeze_like(std, x_t) * noise.fresh("churn", t)
+            x_t, t = unsqueeze_like(ratio, x_t) * x_t + added, noisier
+        x_0 = denoiser(x_t, t)
         if frame.touches_end(t, s):
             return Step(hold(process, x_t, x_0, t, s), x_0)
         first = frame.slope(x_t, x_0, t)
         x_s = frame.advance(x_t, first, t, s)
-        second = frame.slope(x_s, denoiser(x_s, s, cond), s)
+        second = frame.slope(x_s, denoiser(x_s, s), s)
         return Step(frame.advance(x_t, (first + second) / 2, t, s), x_0)
 
     def _noisier(self, process: Gaussian, t: Tensor) -> Tensor:
