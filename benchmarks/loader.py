@@ -31,7 +31,7 @@ def main() -> None:
         job = runs.prepare(recipe, None, lambda line: None)
         batches = job.batches(job.train_set, training=True)
         settings, optimizer, objective = job.recipe.training, job.recipe.optimizer, job.recipe.objective
-        trainer = Trainer(job.denoiser, objective, batches, optimizer, settings)  # type: ignore[arg-type]
+        trainer = Trainer(job.module, objective, batches, optimizer, settings)  # type: ignore[arg-type]
         loading, stepping = [], []
         steps = trainer.steps()
         for k in range(15):

@@ -44,7 +44,7 @@ def bare(pipe: Pipeline, steps: int) -> float:
     """Seconds of `steps` network calls on one micro-batch."""
     micro = pipe.config.defaults.micro_batch
     x = torch.randn(micro, *pipe.config.shape)
-    _, cond = pipe._guided(1.0, torch.zeros(micro, dtype=torch.int64) if pipe.config.classes else None)
+    cond = pipe.condition(torch.zeros(micro, dtype=torch.int64) if pipe.config.classes else None)
     noise = torch.zeros(())
     start = time.perf_counter()
     for _ in range(steps):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
         errors as errors,
         evaluate as evaluate,
         guidance as guidance,
+        likelihood as likelihood,
         modalities as modalities,
         networks as networks,
         objectives as objectives,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
     from .recipes import Recipe as Recipe
     from .rng import Rng as Rng
     from .runs import fit as fit
-    from .sampling import sample as sample, trajectory as trajectory
+    from .sampling import invert as invert, sample as sample, trajectory as trajectory
     from .train import Trainer as Trainer
 
 __version__ = "0.1.0"
@@ -53,6 +54,7 @@ _MODULES = (
     "errors",
     "evaluate",
     "guidance",
+    "likelihood",
     "modalities",
     "networks",
     "objectives",
@@ -75,6 +77,7 @@ _HOMES = {
     "Trainer": "train",
     "UnstirError": "errors",
     "fit": "runs",
+    "invert": "sampling",
     "load": "pipeline",
     "open_data": "data",
     "sample": "sampling",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .condition import Condition
-from .denoiser import Denoiser
+from .denoiser import Denoiser, Moments
 from .errors import ConfigError
 from .process import Gaussian
 from .process.base import unsqueeze_like
@@ -68,10 +68,21 @@ class GaussianMixture(Denoiser):
         return self.process.schedule.alpha(t), self.process.schedule.sigma(t)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
+        share, means, _ = self._given(x_t, t, cond)
+        return (share * means).sum(1)
+
+    def moments(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Moments:
+        share, means, variances = self._given(x_t, t, cond)
+        mean, within = (share * means).sum(1), torch.einsum("kde,...ke->...kd", self.axes**2, variances)
+        return Moments(mean, (share * (within + (means - mean[:, None]) ** 2)).sum(1))
+
+    def _given(self, x_t: Tensor, t: Tensor, cond: Condition | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x_0 given x_t: the components' shares (B, K, 1), means (B, K, D), variances in their axes."""
         log_joint, residual, total = self._components(x_t, t, cond)
-        alpha = unsqueeze_like(self._scales(t)[0], x_t)[..., None]
-        shift = torch.einsum("kde,bke->bkd", self.axes, alpha * self.variances / total * residual)
-        return (log_joint.softmax(1)[..., None] * (self.means + shift)).sum(1)
+        alpha, sigma = (unsqueeze_like(c, x_t)[..., None] for c in self._scales(t))
+        shrunk = self.variances / total
+        means = self.means + torch.einsum("kde,bke->bkd", self.axes, alpha * shrunk * residual)
+        return log_joint.softmax(1)[..., None], means, sigma**2 * shrunk
 
     def log_prob(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
         """log q(x_t), (B,) in nats."""

@@ -43,8 +43,10 @@ class Batch:
         x_0: (B, *S) data.
         cond: its condition.
         index: (B,) int64, the samples' running numbers, from which objectives draw well-spread times.
+        label: (B,) int64, the classes, where they are what is learned.
     """
 
     x_0: Tensor
     cond: Condition | None = None
     index: Tensor | None = None
+    label: Tensor | None = None

@@ -3,7 +3,7 @@
 Everything here works on `schema.json`, which `generate` makes from the dataclasses; torch is imported by
 nothing but `generate` and `build`. A setting is named by its path, `training.steps`, or by its last name
 alone: in the command's own group first (`steps` of `train` is `training.steps`), elsewhere where only one
-path ends so.
+path ends so: a solver may hold a solver, and then the outer one's is meant.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .errors import ConfigError
 from .schema import Problem, Schema, check, components, plain, refuse, resolve
 
 if TYPE_CHECKING:
-    from .recipes import Recipe, Request
+    from .recipes import Recipe, Request, Scoring
 
 __all__ = [
     "Layer",
@@ -42,6 +42,8 @@ __all__ = [
 SCHEMA = Path(__file__).with_name("schema.json")
 PRESETS = Path(__file__).parent / "recipes" / "presets"
 OWN_GROUP = {"train": "training", "sample": "sampling"}
+DECIDES = {"process": ("schedule", "parameterization", "objective", "sampling")}
+"""What one setting chooses for others."""
 MAX_FILE, MAX_DEPTH = 2**16, 20  # bytes and levels; a settings file is a page or two of groups
 
 
@@ -67,21 +69,27 @@ class Settings:
 def generate() -> dict[str, Any]:
     """The content of `schema.json`: {command: JSON Schema of its settings}."""
     from . import spec
-    from .recipes import Recipe, Request
 
-    return {"train": spec.schema(Recipe), "sample": spec.schema(Request)}
+    return {command: spec.schema(kind) for command, kind in _kinds().items()}
 
 
 @overload
 def build(command: Literal["train"], values: Mapping[str, Any]) -> Recipe: ...
 @overload
 def build(command: Literal["sample"], values: Mapping[str, Any]) -> Request: ...
-def build(command: str, values: Mapping[str, Any]) -> Recipe | Request:
+@overload
+def build(command: Literal["likelihood"], values: Mapping[str, Any]) -> Scoring: ...
+def build(command: str, values: Mapping[str, Any]) -> Any:
     """The command's settings as the dataclass they describe; raises `ConfigError` for values out of range."""
     from . import spec
-    from .recipes import Recipe, Request
 
-    return spec.load(values, {"train": Recipe, "sample": Request}[command])
+    return spec.load(values, _kinds()[command])
+
+
+def _kinds() -> dict[str, type]:
+    from .recipes import Recipe, Request, Scoring
+
+    return {"train": Recipe, "sample": Request, "likelihood": Scoring}
 
 
 @cache
@@ -116,8 +124,9 @@ def locate(key: str, command: str) -> str | Problem:
     """The path a key stands for."""
     head, _, rest = key.partition(".")
     known, root = paths(command), document(command)["properties"]
-    own = f"{OWN_GROUP[command]}.{head}"
+    own = f"{OWN_GROUP.get(command)}.{head}"
     found = [own] if own in known else [p for p in known if p.rpartition(".")[2] == head]
+    found = [p for p in found if not any(_deeper(p, q) for q in found)]
     if head in root or len(found) == 1:
         return ".".join(part for part in (head if head in root else found[0], rest) if part)
     if found:
@@ -128,13 +137,20 @@ def locate(key: str, command: str) -> str | Problem:
     return Problem(key, f"unknown setting '{key}'", hint)
 
 
+def _deeper(path: str, other: str) -> bool:
+    """Whether the path is the other one with more words in between: objective.simple.weight, objective.weight."""
+    words = iter(path.split("."))
+    return path != other and all(word in words for word in other.split("."))
+
+
 # -- layers ------------------------------------------------------------------------------------------------
 
 
 def settings(command: str, layers: Iterable[Layer]) -> Settings:
     """The layers merged, the later the stronger, and checked; raises one `ConfigError` naming every fault.
 
-    Choosing another component (`network=dit`) drops what weaker layers said about the fields of the former.
+    Choosing another component (`network=dit`) drops what weaker layers said about the fields of the former, and
+    another `process` what they said of that which it decides.
     """
     flat: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -144,7 +160,8 @@ def settings(command: str, layers: Iterable[Layer]) -> Settings:
         problems += wrong
         for path, value in given.items():
             if path in flat and plain(str(flat[path])) != plain(str(value)):
-                flat = {p: v for p, v in flat.items() if not p.startswith(f"{path}.")}
+                dropped = (f"{path}.", *DECIDES.get(path, ()))
+                flat = {p: v for p, v in flat.items() if not p.startswith(dropped)}
         flat |= given
         sources |= dict.fromkeys(given, layer.source)
     root = document(command)

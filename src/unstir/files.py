@@ -34,6 +34,7 @@ __all__ = [
     "read_json",
     "remove_folder",
     "remove_leftovers",
+    "replace_sealed",
     "require_space",
     "sha256",
     "verify_file",
@@ -87,6 +88,24 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, Content], *, 
             _sync(folder)
         os.rename(temporary, path)
         _sync(path.parent)
+
+
+def replace_sealed(path: str | os.PathLike[str], data: Content) -> None:
+    """`write_atomic` of a file that may lie in a folder of `write_folder`, whose manifest follows.
+
+    Its entry is taken out first and comes back last: wherever it stops, the manifest says nothing that is not so.
+    """
+    path = Path(path)
+    manifest = path.parent / MANIFEST
+    document = read_json(manifest) if manifest.exists() else {"files": {}}
+    name, sealed = path.name, path.name in document["files"]
+    if sealed:
+        del document["files"][name]
+        write_atomic(manifest, json.dumps(document, indent=1).encode())
+    write_atomic(path, data)
+    if sealed:
+        document["files"][name] = _entry(path)
+        write_atomic(manifest, json.dumps(document, indent=1).encode())
 
 
 def write_link(path: str | os.PathLike[str], target: str) -> None:

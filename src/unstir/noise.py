@@ -21,9 +21,10 @@ class Noise:
     """Standard normal numbers shaped like x, in x's dtype, on x's device.
 
     `between(t, s)` is (W(t) - W(s)) / sqrt(t - s) of one Brownian path W: independent for disjoint intervals, and a
-    finer grid refines the same path: twice the steps land near the same sample. On grids of 2^k uniform steps the
-    path is the same to rounding; elsewhere values between the tree's leaves, 2^-DEPTH apart, are drawn for the grid
-    at hand, which leaves its law exact and moves W by 2^-(DEPTH/2 + 1) at most (one standard deviation).
+    finer grid refines the same path: twice the steps land near the same sample. Where two grids share a time, W is
+    the same there unless one of them has other times between the same leaves of the tree, 2^-DEPTH apart: those are
+    drawn for the grid at hand, which leaves the law exact and moves W by 2^-(DEPTH/2 + 1) at most (one standard
+    deviation). A step of a usual grid draws about five normals per number.
 
     It remembers the path below the last t, so it serves one trajectory, from noise to data.
 
@@ -32,7 +33,7 @@ class Noise:
         like: x (B, *S).
     """
 
-    DEPTH = 12
+    DEPTH = 8
 
     def __init__(self, rng: Rng, like: Tensor) -> None:
         self.rng, self._like = rng, like
@@ -44,9 +45,13 @@ class Noise:
         rng = self.rng.fork("fresh", *labels)
         return rng.normal(tuple(self._like.shape), self._like.dtype, self._like.device)
 
+    def fork(self, *labels: str | int | float | Tensor) -> Noise:
+        """Independent noise, for times that are visited again."""
+        return Noise(self.rng.fork("again", *labels), self._like)
+
     def between(self, t: Tensor, s: Tensor) -> Tensor:
         """The standardised increment of the path from s up to t, 0 <= s < t <= 1, () tensors."""
-        late, early = float(t), float(s)
+        late, early = (float(f"{u:.13g}") for u in (t, s))  # 0.3 and 1 - 0.7 are one time
         increment = self._at(late) - self._at(early)
         keep = bisect.bisect_right(self._times, late)  # nobody asks again for what lies above
         del self._times[keep:], self._values[keep:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -57,11 +58,24 @@ class Eps(Parameterization):
 
 @dataclass(frozen=True)
 class Score(Parameterization):
-    """F = grad log q(x_t) : c_skip = 1/alpha, c_out = sigma^2/alpha (Tweedie). Song & Ermon 2019."""
+    """F = unit(t) grad log q(x_t): c_skip = 1/alpha, c_out = sigma^2/(alpha unit) (Tweedie). Song & Ermon 2019.
+
+    The score grows as 1/sigma. In the unit sigma the network's target has unit variance at every noise level
+    (it is -eps), and its squared error is the score's, weighted by sigma^2: Song & Ermon 2020, "Improved
+    Techniques for Training Score-Based Generative Models", technique 3.
+    """
+
+    unit: Literal["one", "sigma"] = "one"
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("one", "sigma"):
+            raise ConfigError(
+                f"unit is {self.unit!r}", field="parameterization.unit", hint="accepted: 'one', 'sigma'"
+            )
 
     def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
-        alpha = schedule.alpha(t)
-        return 1 / alpha, schedule.sigma(t) ** 2 / alpha
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        return 1 / alpha, sigma ** (2 if self.unit == "one" else 1) / alpha
 
 
 @dataclass(frozen=True)

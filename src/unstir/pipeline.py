@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,24 @@ import torch
 from torch import Tensor
 
 from . import times
+from .classifier import NoisyClassifier
 from .codecs import Codec, IdentityConfig, ScaleConfig
 from .condition import Condition
 from .denoiser import Denoiser, Preconditioned
 from .embedders import Label, LabelConfig
 from .errors import CheckpointError, ConfigError, IncompatibleError, did_you_mean
 from .files import read_header, sha256, verify_file, write_atomic
-from .guidance import ClassifierFree
+from .guidance import (
+    Autoguidance,
+    ClassifierFree,
+    ClassifierGuided,
+    Linear,
+    PerturbedAttention,
+    Rule,
+    SkipLayers,
+    Threshold,
+)
+from .networks import ClassifierConfig
 from .networks.base import NetworkConfig, count_parameters
 from .parameterization import Parameterization
 from .process import Gaussian, Schedule
@@ -33,6 +44,9 @@ from .tensors import load_tensors, save_tensors
 
 __all__ = ["FORMAT", "Defaults", "ModelConfig", "Pipeline", "Samples", "find_model", "load"]
 
+SELF = {"attention": PerturbedAttention, "layers": SkipLayers}
+"""The weaker opinions that a network has of itself, with a part of it switched off."""
+
 FORMAT = 1
 """Version of the model file; a newer one is refused."""
 
@@ -42,18 +56,41 @@ class Defaults:
     """How a model is sampled unless asked otherwise."""
 
     solver: Solver = DPMpp2M()
+    """The method that steps from noise to data."""
     grid: str = "uniform"
+    """Where the steps fall: a name of `unstir.times`, or optimised: through `times`."""
     steps: int = 20
+    times: tuple[float, ...] = ()
+    """From 1 to 0, what `unstir tune` found; another number of steps is interpolated between them."""
     guidance: float = 1.0
+    """How far from the weaker opinion: 1 = not at all."""
+    interval: tuple[float, float] = (0.0, 1.0)
+    """The times between which guidance acts."""
+    rule: Rule = Linear()
+    """How guidance combines the two opinions."""
+    weaker: str = "unconditional"
+    """Whose opinion guidance moves away from: the model's own without the condition, without "attention", without
+    "layers" (or "layers:3,4"), or that of a worse model: RUN@STEP, or a model file."""
+    classifier: str = ""
+    """A classifier of noisy data, RUN@STEP or a file, whose gradient guidance follows in place of a weaker opinion."""
+    threshold: float = 0.0
+    """Percentile of dynamic thresholding, 0 = off."""
     micro_batch: int = 16
     """Samples per network call in exact mode: always this many, padded, so that no neighbour changes a bit."""
+
+    @classmethod
+    def of(cls, sampling: Any) -> Defaults:
+        """From an object with fields of the same names; what it leaves None stays as it is here."""
+        given = {f.name: getattr(sampling, f.name, None) for f in fields(cls)}
+        return cls(**{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Everything but the weights: what the header of a model file holds."""
 
-    network: NetworkConfig
+    network: NetworkConfig | ClassifierConfig
+    """A classifier's network makes it a classifier of noisy data, which guides and generates nothing."""
     schedule: Schedule
     parameterization: Parameterization
     sigma_data: float
@@ -63,19 +100,27 @@ class ModelConfig:
     classes: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
     embedder: LabelConfig | None = None
+    variance: bool = False
+    """Whether the network also says how uncertain x_0 is: twice the channels of output."""
     defaults: Defaults = Defaults()
     kind: str = "image"
     source: str = ""
     """The name of the data it was trained on."""
 
-    def build(self, dtype: torch.dtype | None = None) -> Preconditioned:
-        """The denoiser with fresh weights."""
+    def build(self, dtype: torch.dtype | None = None) -> Preconditioned | NoisyClassifier:
+        """The denoiser, or the classifier, with fresh weights."""
+        process = Gaussian(self.schedule.build())
+        if isinstance(self.network, ClassifierConfig):
+            classifier = self.network.build(self.shape[0], self.shape[1:], len(self.classes))
+            return NoisyClassifier(classifier, process, self.sigma_data, dtype)
         embedder = self.embedder.build(len(self.classes)) if self.embedder and self.classes else None
         width = self.embedder.width if self.embedder and self.classes else 0
-        network = self.network.build(self.shape[0], self.shape[1:], width)
+        out = self.shape[0] * (2 if self.variance else 1)
+        network = self.network.build(self.shape[0], self.shape[1:], width, out)
         network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
-        process = Gaussian(self.schedule)
-        return Preconditioned(network, process, self.parameterization, self.sigma_data, dtype, embedder)
+        return Preconditioned(
+            network, process, self.parameterization, self.sigma_data, dtype, embedder, self.variance
+        )
 
 
 @dataclass
@@ -111,21 +156,26 @@ class Samples:
 
 
 class Pipeline:
-    """A model that samples.
+    """A model that samples, or a classifier of noisy data that guides one.
 
     Args:
         config: everything but the weights.
-        denoiser: built from it, with weights.
+        module: the denoiser or classifier built from it, with weights.
         digest: sha256 of the model file, "" for a model in memory.
         name: what the user calls it.
     """
 
     def __init__(
-        self, config: ModelConfig, denoiser: Preconditioned, digest: str = "", name: str = "model"
+        self,
+        config: ModelConfig,
+        module: Preconditioned | NoisyClassifier,
+        digest: str = "",
+        name: str = "model",
     ) -> None:
-        self.config, self.denoiser, self.digest, self.name = config, denoiser, digest, name
+        self.config, self.module, self.digest, self.name = config, module, digest, name
         self.codec: Codec = config.codec.build()
         self._exact: dict[tuple[str, int], int] = {}
+        self._others: dict[str, Pipeline] = {}
 
     # -- files --------------------------------------------------------------------------------------------
     @classmethod
@@ -136,17 +186,17 @@ class Pipeline:
             CheckpointError: the file is missing, damaged, not ours or newer than this unstir.
         """
         path = Path(path)
-        name, config, denoiser = _read_model(path)
+        name, config, module = _read_model(path)
         if problem := verify_file(path):
             raise CheckpointError(problem, field=str(path), hint="use an earlier checkpoint: RUN@STEP")
-        denoiser.load_state_dict(load_tensors(path, denoiser.state_dict()))
-        denoiser.to(device or "cpu").eval()
-        return cls(config, denoiser, sha256(path), name)
+        module.load_state_dict(load_tensors(path, module.state_dict()))
+        module.to(device or "cpu").eval()
+        return cls(config, module, sha256(path), name)
 
     def write(self, path: Path) -> None:
         """Write weights and config at `path`; not atomic, for use inside one atomic write."""
         document = {"format": FORMAT, "name": self.name, "config": dump(self.config, ModelConfig)}
-        save_tensors(path, self.denoiser.state_dict(), {"unstir": document})
+        save_tensors(path, self.module.state_dict(), {"unstir": document})
 
     def save(self, path: str | Path) -> Path:
         """Write one file that samples, exports and serves by itself."""
@@ -156,7 +206,29 @@ class Pipeline:
     # -- use ----------------------------------------------------------------------------------------------
     @property
     def device(self) -> torch.device:
-        return next(self.denoiser.parameters()).device
+        return next(self.module.parameters()).device
+
+    @property
+    def denoiser(self) -> Preconditioned:
+        """E[x_0 | x_t]; raises IncompatibleError where this is a classifier."""
+        if isinstance(self.module, NoisyClassifier):
+            raise IncompatibleError(
+                f"{self.name} is a classifier and generates nothing",
+                field="model",
+                hint=f"let it guide a model: unstir sample MODEL classifier={self.name} label=... guidance=2",
+            )
+        return self.module
+
+    @property
+    def classifier(self) -> NoisyClassifier:
+        """log p(y | x_t); raises IncompatibleError where this is a denoiser."""
+        if isinstance(self.module, Preconditioned):
+            raise IncompatibleError(
+                f"{self.name} is no classifier",
+                field="classifier",
+                hint="train one on the same data: unstir train DATA task=classifier",
+            )
+        return self.module
 
     def sample(
         self,
@@ -168,9 +240,12 @@ class Pipeline:
         label: int | str | Sequence[int | str] | None = None,
         size: int | None = None,
         grid: str | None = None,
+        *,
+        negative: int | str | None = None,
         exact: bool | None = None,
         record: bool = False,
         on_batch: Callable[[int], None] | None = None,
+        **more: Any,
     ) -> Samples:
         """n samples; sample i depends on seed + i, its label and the settings alone.
 
@@ -179,51 +254,47 @@ class Pipeline:
             steps: solver steps, >= 1.
             seed: of the first sample, >= 0.
             solver: a name of `unstir solvers` or a solver.
-            guidance: scale of classifier-free guidance, >= 0; 1 = none.
+            guidance: how far from the weaker opinion, the unconditional one at first, >= 0; 1 = not at all.
             label: a class number or name, or one per sample; None draws it as often as in training.
             size: side in pixels, where not that of training.
-            grid: where the steps fall: uniform, log_snr, karras, shifted, trailing.
+            grid: where the steps fall: a name of `unstir.times`, or optimised.
+            negative: the label that guidance moves away from, in place of none.
             exact: fixed padded micro-batches, so that neighbours cannot change a bit; None: on a CPU only.
             record: keep x_t and x_0 of every step.
             on_batch: called with the number of samples that are done, after each micro-batch.
+            more: `times`, `interval`, `rule`, `weaker`, `classifier`, `threshold`: see `Defaults`.
 
         Raises:
             ConfigError: an argument is unknown or out of range; it names the field.
             NumericError: the result is not finite.
         """
-        defaults = self.config.defaults
-        chosen = _solver(solver or defaults.solver)
-        label = _plain(label)
-        steps = defaults.steps if steps is None else steps
-        guidance = defaults.guidance if guidance is None else float(guidance)
-        grid = grid or defaults.grid
+        chosen = self.chosen(more | {"steps": steps, "solver": solver, "guidance": guidance, "grid": grid})
+        label, negative = _plain(label), _plain(negative)
         if not isinstance(n, int) or n < 1:
             raise ConfigError(f"n is {n!r}", field="n", hint="ask for 1 sample or more")
         shape = self._shape(size)
         rng = Rng.of(seed, n)
-        labels = self._labels(label, rng)
-        if guidance != 1 and labels is None:
-            raise IncompatibleError(
-                f"guidance={guidance:g} needs a condition and this model has none",
-                field="guidance",
-                hint="leave guidance out, or train on labelled data",
-            )
+        labels = self.labels(label, rng, chosen)
+        against = self._negative(chosen, negative)
+        self.check(chosen)
+        counted = [self.denoiser, *self._worse_of(chosen)]
         if exact is None:
             exact = self.device.type == "cpu"
-        micro = self.micro_batch() if exact else min(n, max(defaults.micro_batch, 64))
-        nodes = self._grid(grid, steps)
+        micro = self.micro_batch() if exact else min(n, max(chosen.micro_batch, 64))
+        nodes = self.grid(chosen)
         calls: list[int] = []
         parts = []
-        handle = self.denoiser.register_forward_hook(lambda *_: calls.append(1))
+        handles = [d.network.register_forward_hook(lambda *_: calls.append(1)) for d in counted]
         start = time.perf_counter()
         try:
             for i in range(0, n, micro):
                 rows = slice(i, min(i + micro, n))
-                parts.append(self._run(chosen, nodes, guidance, labels, rng, shape, rows, micro, record))
+                parts.append(self._run(chosen, nodes, labels, against, rng, shape, rows, micro, record))
                 if on_batch is not None:
                     on_batch(rows.stop)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         frames = [
             (np.concatenate([p[1][k][0] for p in parts]), np.concatenate([p[1][k][1] for p in parts]))
             for k in range(len(parts[0][1]))
@@ -238,10 +309,7 @@ class Pipeline:
                 "model_sha256": self.digest,
                 "n": n,
                 "seed": seed,
-                "steps": steps,
-                "solver": dump(chosen),
-                "grid": grid,
-                "guidance": guidance,
+                **_words(chosen, negative),
                 "label": label,
                 "size": size,
                 "exact": exact,
@@ -254,10 +322,10 @@ class Pipeline:
     @torch.no_grad()
     def _run(
         self,
-        solver: Solver,
+        chosen: Defaults,
         nodes: Tensor,
-        guidance: float,
         labels: Tensor | None,
+        negative: int | None,
         rng: Rng,
         shape: tuple[int, ...],
         rows: slice,
@@ -267,7 +335,7 @@ class Pipeline:
         """Samples `rows`, in a batch padded to `micro` by repeating the last one."""
         index = torch.arange(rows.start, rows.start + micro).clamp(max=rows.stop - 1)
         count, keys = rows.stop - rows.start, rng[index].to(self.device)
-        denoiser, cond = self._guided(guidance, None if labels is None else labels[index])
+        denoiser, cond = self.guided(chosen, None if labels is None else labels[index], negative)
         process: Gaussian = self.denoiser.process
         x = process.prior((micro, *shape), keys.fork("prior"), torch.float32, self.device)
         frames: list[tuple[np.ndarray, np.ndarray]] = []
@@ -276,28 +344,141 @@ class Pipeline:
             frames.append((self._decode(step.x[:count]), self._decode(step.x_0[:count])))
 
         on_step = keep if record else None
-        x = sample(denoiser, solver, nodes, x, cond=cond, rng=keys.fork("solver"), on_step=on_step)
+        x = sample(denoiser, chosen.solver, nodes, x, cond=cond, rng=keys.fork("solver"), on_step=on_step)
         return self._decode(x[:count]), frames
 
-    def _guided(self, guidance: float, labels: Tensor | None) -> tuple[Denoiser, Condition | None]:
+    def guided(
+        self, chosen: Defaults, labels: Tensor | None, negative: int | None = None
+    ) -> tuple[Denoiser, Condition | None]:
+        """The denoiser that the settings ask for and its condition."""
+        denoiser: Denoiser = self.denoiser
+        if chosen.classifier:
+            denoiser = self._by_classifier(chosen, labels)
+        elif chosen.guidance != 1:
+            denoiser = self._contrast(chosen, labels, negative)
+        if chosen.threshold != 0:
+            denoiser = Threshold(denoiser, chosen.threshold)
+        return denoiser, self.condition(labels)
+
+    def _contrast(self, chosen: Defaults, labels: Tensor | None, negative: int | None) -> Denoiser:
+        """The denoiser moved away from the weaker opinion that the settings name."""
+        scale, rule, interval = chosen.guidance, chosen.rule, chosen.interval
+        kind, _, blocks = chosen.weaker.partition(":")
+        if kind in SELF:
+            return SELF[kind](self.denoiser, scale, _blocks(blocks), rule=rule, interval=interval)
+        if kind != "unconditional":
+            worse = self._worse(chosen.weaker)
+            cond = worse.condition(labels)
+            return Autoguidance(self.denoiser, worse.denoiser, scale, cond, rule=rule, interval=interval)
+        if labels is None:
+            raise IncompatibleError(
+                f"guidance={scale:g} needs a condition and this model has none",
+                field="guidance",
+                hint="leave guidance out, train on labelled data, or guide by weaker=layers or a worse model",
+            )
+        nothing = torch.full_like(labels, len(self.config.classes) if negative is None else negative)
+        return ClassifierFree(self.denoiser, scale, self.condition(nothing), rule=rule, interval=interval)
+
+    def _by_classifier(self, chosen: Defaults, labels: Tensor | None) -> Denoiser:
+        """The denoiser moved toward the labels as a classifier sees them."""
+        assert labels is not None, "a classifier has classes"
+        told = self._labelled(chosen).classifier
+        # it knows x_t up to a factor and log-SNR, so it serves any Gaussian process
+        told = NoisyClassifier(told.network, self.denoiser.process, told.sigma_data, told.dtype)
+        scale, interval = chosen.guidance, chosen.interval
+        return ClassifierGuided(self.denoiser, told, labels.to(self.device), scale, interval=interval)
+
+    def _labelled(self, chosen: Defaults) -> Pipeline:
+        """Whose classes labels are: the classifier's that guides, or this model's own."""
+        if not chosen.classifier:
+            return self
+        hint = "train one on the same data: unstir train DATA task=classifier"
+        parts = ("shape", "codec", "classes") if self.config.classes else ("shape", "codec")
+        other = self._other(chosen.classifier, parts, "classifier", hint)
+        _ = other.classifier  # raises where it is none
+        return other
+
+    def condition(self, labels: Tensor | None) -> Condition | None:
+        """What the network is told of the classes."""
         embedder = self.denoiser.embedder
         if not isinstance(embedder, Label) or labels is None:
-            return self.denoiser, None
-        cond = embedder(labels.to(self.device))
-        if guidance == 1:
-            return self.denoiser, cond
-        return ClassifierFree(self.denoiser, guidance, embedder(None, len(labels))), cond
+            return None
+        return embedder(labels.to(self.device))
+
+    def _worse(self, model: str) -> Pipeline:
+        """The model that autoguidance moves away from."""
+        hint = "give an earlier checkpoint, RUN@STEP, or a smaller model of the same data"
+        return self._other(model, ("shape", "schedule", "codec", "classes"), "weaker", hint)
+
+    def _other(self, model: str, parts: Sequence[str], field: str, hint: str) -> Pipeline:
+        """A second model, loaded once, that has these parts of the config in common with this one."""
+        if model not in self._others:
+            self._others[model] = load(model, self.device)
+        other = self._others[model]
+        for part in parts:
+            if getattr(self.config, part) != (found := getattr(other.config, part)):
+                raise IncompatibleError(
+                    f"{model} has another {part} than {self.name}: {found}", field=field, hint=hint
+                )
+        return other
 
     def _decode(self, x: Tensor) -> np.ndarray:
         data = self.codec.decode(x).cpu()
         return (data.movedim(1, -1) if data.ndim > 2 else data).contiguous().numpy()
 
-    def _grid(self, name: str, steps: int) -> Tensor:
-        if name not in times.__all__:
+    def check(self, chosen: Defaults) -> None:
+        """Raises what sampling with these settings would raise for them, before any work."""
+        labels = torch.zeros(1, dtype=torch.int64) if self._labelled(chosen).config.classes else None
+        self.guided(chosen, labels)[0].check(chosen.solver)
+        self.grid(chosen)
+
+    def chosen(self, given: Mapping[str, Any]) -> Defaults:
+        """The model's defaults with what is given, and not None, in their place."""
+        known = [f.name for f in fields(Defaults) if f.name != "micro_batch"]
+        if unknown := next((word for word in given if word not in known), None):
             raise ConfigError(
-                f"unknown grid {name!r}", field="grid", hint=did_you_mean(name, times.__all__, "grid")
+                f"unknown setting {unknown!r}", field=unknown, hint=did_you_mean(unknown, known, "setting")
             )
-        return getattr(times, name)(steps, self.config.schedule)
+        wanted = {word: value for word, value in given.items() if value is not None}
+        for word, kind in (("solver", Solver), ("rule", Rule)):
+            if isinstance(wanted.get(word), str):
+                wanted[word] = _component(wanted[word], kind, word)
+        for word in ("guidance", "threshold"):
+            if word in wanted:
+                wanted[word] = float(wanted[word])
+        for word in ("times", "interval"):
+            if word in wanted:
+                wanted[word] = tuple(float(t) for t in wanted[word])
+        if len(wanted.get("interval", (0, 1))) != 2:
+            raise ConfigError("interval is no pair of times", field="interval", hint="as interval=0.2,0.8")
+        if "times" in wanted:
+            if wanted.get("grid", "optimised") != "optimised":
+                raise ConfigError(
+                    f"times are given, and grid={wanted['grid']}", field="times", hint="leave one of them out"
+                )
+            wanted = {"grid": "optimised", "steps": max(len(wanted["times"]) - 1, 1)} | wanted
+        return replace(self.config.defaults, **wanted)
+
+    def _worse_of(self, chosen: Defaults) -> list[Preconditioned]:
+        """The other models that guidance asks."""
+        if (
+            chosen.classifier
+            or chosen.guidance == 1
+            or chosen.weaker.partition(":")[0] in ("unconditional", *SELF)
+        ):
+            return []
+        return [self._worse(chosen.weaker).denoiser]
+
+    def grid(self, chosen: Defaults) -> Tensor:
+        """The times at which these settings step."""
+        known = [*times.__all__, "optimised"]
+        if chosen.grid not in known:
+            raise ConfigError(
+                f"unknown grid {chosen.grid!r}", field="grid", hint=did_you_mean(chosen.grid, known, "grid")
+            )
+        if chosen.grid == "optimised":
+            return times.optimised(chosen.steps, chosen.times)
+        return getattr(times, chosen.grid)(chosen.steps, self.denoiser.process.schedule)
 
     def _shape(self, size: int | None) -> tuple[int, ...]:
         if size is None:
@@ -308,8 +489,10 @@ class Pipeline:
             )
         return (self.config.shape[0], size, size)
 
-    def _labels(self, label: Any, rng: Rng) -> Tensor | None:
-        classes, n = self.config.classes, len(rng)
+    def labels(self, label: Any, rng: Rng, chosen: Defaults) -> Tensor | None:
+        """The class of each sample, (N,) int64: as asked for, or drawn; None where there are no classes."""
+        config = self._labelled(chosen).config
+        classes, n = config.classes, len(rng)
         if not classes:
             if label is not None:
                 raise IncompatibleError(
@@ -319,34 +502,28 @@ class Pipeline:
                 )
             return None
         if label is None:
-            share = torch.tensor(self.config.class_counts, dtype=torch.float64).cumsum(0)
+            share = torch.tensor(config.class_counts, dtype=torch.float64).cumsum(0)
             u = rng.fork("label").uniform((n, 1), torch.float64)
             return (u > share / share[-1]).sum(1).clamp(max=len(classes) - 1)
         if not isinstance(label, list):
-            return torch.full((n,), self._class(label))
+            return torch.full((n,), _class(label, classes))
         if len(label) != n:
             raise ConfigError(
                 f"{len(label)} labels for n={n}", field="label", hint="give one label, or one per sample"
             )
-        return torch.tensor([self._class(x) for x in label])
+        return torch.tensor([_class(x, classes) for x in label])
 
-    def _class(self, label: int | str) -> int:
-        classes = self.config.classes
-        if isinstance(label, str):
-            if label in classes:
-                return classes.index(label)
-            if not label.isdecimal():
-                raise ConfigError(
-                    f"unknown label {label!r}", field="label", hint=did_you_mean(label, classes, "label")
-                )
-            label = int(label)
-        if not isinstance(label, int) or not 0 <= label < len(classes):
+    def _negative(self, chosen: Defaults, label: Any) -> int | None:
+        if label is None:
+            return None
+        without = chosen.guidance == 1 or chosen.classifier or chosen.weaker != "unconditional"
+        if not self.config.classes or without:
             raise ConfigError(
-                f"label is {label}",
-                field="label",
-                hint=f"accepted: 0 to {len(classes) - 1}, or a name: {', '.join(classes[:12])}",
+                f"negative={label} has no effect here",
+                field="negative",
+                hint="it stands for no label: it needs labels, a guidance other than 1, no weaker and no classifier",
             )
-        return label
+        return _class(label, self.config.classes, "negative")
 
     @torch.no_grad()
     def micro_batch(self) -> int:
@@ -359,7 +536,7 @@ class Pipeline:
         if key not in self._exact:
             rows = Rng.of(0, size).to(self.device).normal((size, *self.config.shape), torch.float32)
             labels = torch.zeros(size, dtype=torch.int64) if self.config.classes else None
-            cond = self._guided(1.0, labels)[1]
+            cond = self.condition(labels)
             t = torch.tensor(0.5, dtype=torch.float64)
             mirrored = self.denoiser(rows.flip(0), t, cond).flip(0)
             self._exact[key] = size if torch.equal(self.denoiser(rows, t, cond), mirrored) else 1
@@ -374,13 +551,13 @@ class Pipeline:
             "data": self.config.source,
             "shape": list(self.config.shape),
             "classes": list(self.config.classes),
-            "parameters": count_parameters(self.denoiser),
+            "parameters": count_parameters(self.module),
             "config": dump(self.config, ModelConfig),
         }
 
 
-def _read_model(path: Path) -> tuple[str, ModelConfig, Preconditioned]:
-    """The model's name and config, from the header of its file, and a denoiser without its weights yet."""
+def _read_model(path: Path) -> tuple[str, ModelConfig, Preconditioned | NoisyClassifier]:
+    """The model's name and config, from the header of its file, and its module without its weights yet."""
     text = read_header(path).metadata.get("unstir")
     if text is None:
         raise CheckpointError(
@@ -406,15 +583,54 @@ def _read_model(path: Path) -> tuple[str, ModelConfig, Preconditioned]:
         raise CheckpointError(f"{path}: its settings describe no model: {error}", field=str(path)) from error
 
 
-def _solver(solver: str | Solver) -> Solver:
-    if isinstance(solver, Solver):
-        return solver
-    known = choices(Solver)
-    match = {name.lower(): name for name in known}.get(solver.lower())
-    if match is None:
-        hint = did_you_mean(solver, [name.lower() for name in known], "solver")
-        raise ConfigError(f"unknown solver {solver!r}", field="solver", hint=hint)
-    return known[match]()
+def _component(name: str, kind: type, field: str) -> Any:
+    """The component of that name with its defaults."""
+    known = {word.lower(): component for word, component in choices(kind).items()}
+    if name.lower() not in known:
+        raise ConfigError(f"unknown {field} {name!r}", field=field, hint=did_you_mean(name, known, field))
+    return known[name.lower()]()
+
+
+def _blocks(text: str) -> tuple[int, ...] | None:
+    """Numbers of blocks, "3,4" -> (3, 4); "" -> None, which leaves the choice to the network."""
+    words = text.split(",") if text else []
+    if not all(word.strip().isdecimal() for word in words):
+        raise ConfigError(
+            f"blocks {text!r} are no numbers", field="weaker", hint="for example weaker=layers:3,4"
+        )
+    return tuple(map(int, words)) or None
+
+
+def _words(chosen: Defaults, negative: int | str | None) -> dict[str, Any]:
+    """The settings as a recipe says them, without those that have no effect."""
+    idle = {"micro_batch"}
+    idle |= {"times"} if chosen.grid != "optimised" else set()
+    idle |= {"threshold"} if chosen.threshold == 0 else set()
+    if chosen.classifier:
+        idle |= {"rule", "weaker"}
+    else:
+        idle |= {"classifier", "interval", "rule", "weaker"} if chosen.guidance == 1 else {"classifier"}
+    words = {key: value for key, value in dump(chosen, Defaults).items() if key not in idle}
+    return words if negative is None else words | {"negative": negative}
+
+
+def _class(label: int | str, classes: Sequence[str], field: str = "label") -> int:
+    """The number of a class, given by number or name."""
+    if isinstance(label, str):
+        if label in classes:
+            return classes.index(label)
+        if not label.isdecimal():
+            raise ConfigError(
+                f"unknown {field} {label!r}", field=field, hint=did_you_mean(label, classes, field)
+            )
+        label = int(label)
+    if not isinstance(label, int) or not 0 <= label < len(classes):
+        raise ConfigError(
+            f"{field} is {label}",
+            field=field,
+            hint=f"accepted: 0 to {len(classes) - 1}, or a name: {', '.join(classes[:12])}",
+        )
+    return label
 
 
 def _plain(label: Any) -> Any:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from . import __version__, config, recipes
+from .classifier import NoisyClassifier
 from .codecs import Codec, IdentityConfig, ScaleConfig
 from .condition import Batch
 from .data import Dataset, Info, Loader, describe, describe_lines, open_data
@@ -33,7 +34,6 @@ from .errors import CheckpointError, ConfigError, DataError, DeviceError, Numeri
 from .evaluate import heldout_loss
 from .files import Lock, read_json, require_space, write_atomic
 from .networks.base import count_parameters
-from .objectives import Denoising
 from .pipeline import Defaults, ModelConfig, Pipeline
 from .recipes import Recipe
 from .rng import Rng
@@ -104,27 +104,31 @@ class Job:
     device: torch.device
 
     @property
-    def denoiser(self) -> Preconditioned:
-        return self.pipeline.denoiser
+    def module(self) -> Preconditioned | NoisyClassifier:
+        """What is trained."""
+        return self.pipeline.module
 
     def batches(self, data: Dataset, *, training: bool) -> Callable[[int, int], Batch]:
         """(first, n) -> the batch of samples first..first+n-1: in training order, or as they lie."""
         seed = self.recipe.training.seed
-        embedder, codec, device = self.denoiser.embedder, self.pipeline.codec, self.device
+        codec, device = self.pipeline.codec, self.device
+        embedder = self.module.embedder if isinstance(self.module, Preconditioned) else None
         batch_size = _chosen(self.recipe.training.batch)
         loader = Loader(data, seed, batch_size, bool(self.recipe.data.flip)) if training else None
 
         def batch(first: int, n: int) -> Batch:
             index = torch.arange(first, first + n)
             x, y = loader.batch(first, n) if loader else data.take(index.numpy())
-            cond = None
-            if isinstance(embedder, Label):
+            cond = label = None
+            if self.recipe.task == "classifier":
+                label = _required(y).to(device)
+            elif isinstance(embedder, Label):
                 y = _required(y)
                 if training:
                     drop = Rng(torch.full((n,), seed)).fork("drop", index).uniform((n, 1))[:, 0]
                     y = embedder.drop(y, drop < self.recipe.training.drop)
                 cond = embedder(y.to(device))
-            return Batch(_encode(codec, x.to(device)), cond, index.to(device))
+            return Batch(_encode(codec, x.to(device)), cond, index.to(device), label)
 
         return batch
 
@@ -163,15 +167,11 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         sigma_data=round(info.std, 3),
         codec=ScaleConfig() if info.kind == "image" else IdentityConfig(),
         shape=info.shape,
+        variance=_chosen(recipe.objective).learns_variance,
         classes=info.classes,
         class_counts=info.class_counts,
-        embedder=LabelConfig() if info.classes else None,
-        defaults=Defaults(
-            solver=_chosen(recipe.sampling.solver),
-            grid=_chosen(recipe.sampling.grid),
-            steps=_chosen(recipe.sampling.steps),
-            guidance=_chosen(recipe.sampling.guidance),
-        ),
+        embedder=LabelConfig() if info.classes and recipe.task == "generate" else None,
+        defaults=Defaults.of(recipe.sampling),
         kind=info.kind,
         source=info.source,
     )
@@ -179,12 +179,15 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         torch.set_num_threads(recipe.training.threads)
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(recipe.training.seed)  # of the first weights, nothing else
-        denoiser = model.build(network_dtype(recipe.training.precision, device)).to(device)
+        module = model.build(network_dtype(recipe.training.precision, device)).to(device)
+    pipeline = Pipeline(model, module.eval())
+    if recipe.task == "generate":
+        pipeline.sample(n=1, steps=1, exact=False)  # what cannot be sampled is refused before it is trained
     if recipe.training.compile:
-        denoiser.network.compile()
+        module.network.compile()
     for line in _words(train_set, heldout, recipe):
         say(line)
-    return Job(recipe, info, train_set, heldout, Pipeline(model, denoiser), device)
+    return Job(recipe, info, train_set, heldout, pipeline, device)
 
 
 def _chosen(value: Any) -> Any:
@@ -194,9 +197,11 @@ def _chosen(value: Any) -> Any:
 
 
 def _words(train_set: Dataset, heldout: Dataset, recipe: Recipe) -> list[str]:
-    task = "class-conditional" if train_set.info.classes else "unconditional"
+    task = "class-conditional generation" if train_set.info.classes else "unconditional generation"
+    if recipe.task == "classifier":
+        task = "telling the classes apart at every noise level"
     flip = ", mirrored half of the time" if recipe.data.flip else ""
-    return [*describe_lines(describe(train_set, heldout)), f"task     {task} generation{flip}"]
+    return [*describe_lines(describe(train_set, heldout)), f"task     {task}{flip}"]
 
 
 def _device(name: str | None) -> torch.device:
@@ -228,21 +233,21 @@ def measure(job: Job) -> Workload:
 
     batches = job.batches(job.train_set, training=True)
     rng = Rng.of(0, n).to(job.device)
-    objective, denoiser = _chosen(job.recipe.objective), job.denoiser
+    objective, module = _chosen(job.recipe.objective), job.module
     seconds = 0.0
     for _ in range(2):  # the first warms up
         start = time.perf_counter()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            loss = objective.loss(denoiser, batches(0, n), rng).mean()
+            loss = objective.loss(module, batches(0, n), rng).mean()
         loss.backward()
         seconds = time.perf_counter() - start
-    for parameter in denoiser.parameters():
+    for parameter in module.parameters():
         parameter.grad = None
-    weights = sum(p.nbytes for p in denoiser.parameters())
+    weights = sum(p.nbytes for p in module.parameters())
     memory = weights * (4 + len(training.ema)) + sum(kept) // 2 * micro // n
     per_step = seconds * batch / n
     total = training.time or per_step * _chosen(training.steps)
-    return Workload(count_parameters(denoiser), per_step, total, memory)
+    return Workload(count_parameters(module), per_step, total, memory)
 
 
 def plan(recipe: Recipe, say: Say) -> dict[str, Any]:
@@ -404,9 +409,7 @@ def _given(run: Path) -> dict[str, str]:
 
 def _trainer(job: Job) -> Trainer:
     recipe, batches = job.recipe, job.batches(job.train_set, training=True)
-    return Trainer(
-        job.denoiser, _chosen(recipe.objective), batches, _chosen(recipe.optimizer), recipe.training
-    )
+    return Trainer(job.module, _chosen(recipe.objective), batches, _chosen(recipe.optimizer), recipe.training)
 
 
 def _restore(trainer: Trainer, job: Job, run: Path, say: Say) -> None:
@@ -428,7 +431,7 @@ def _loop(job: Job, trainer: Trainer, run: Path, say: Say, show: bool) -> Path:
     training, meta = job.recipe.training, {"fingerprint": job.info.fingerprint}
 
     def model_file(path: Path) -> None:
-        pipe = Pipeline(job.pipeline.config, job.denoiser, name=run.name)
+        pipe = Pipeline(job.pipeline.config, job.module, name=run.name)
         with trainer.ema.average():
             pipe.write(path)
 
@@ -458,7 +461,8 @@ def _loop(job: Job, trainer: Trainer, run: Path, say: Say, show: bool) -> Path:
     else:
         text = f", held-out loss {loss:.4f}" if loss is not None else ""
         say(f"saved    {path}  step {trainer.step} in {duration(trainer.seconds)}{text}")
-    say(f"next     unstir sample {run}")
+    guides = job.recipe.task == "classifier"
+    say("next     unstir sample " + (f"MODEL classifier={run} label=..." if guides else str(run)))
     return run
 
 
@@ -466,12 +470,12 @@ def _silent(step: TrainStep) -> None: ...
 
 
 def _heldout(job: Job, trainer: Trainer, metrics: MetricsLog) -> float | None:
-    objective = job.recipe.objective
-    if not len(job.heldout) or not isinstance(objective, Denoising):
+    if not len(job.heldout):
         return None
+    objective = _chosen(job.recipe.objective)
     with trainer.ema.average():
         result = heldout_loss(
-            job.denoiser, objective, job.batches(job.heldout, training=False), len(job.heldout)
+            job.module, objective, job.batches(job.heldout, training=False), len(job.heldout)
         )
     levels = [round(x, 6) for x in result.levels]
     metrics({"step": trainer.step, "heldout_loss": result.loss, "heldout_levels": levels})
@@ -479,17 +483,19 @@ def _heldout(job: Job, trainer: Trainer, metrics: MetricsLog) -> float | None:
 
 
 def _preview(job: Job, trainer: Trainer, run: Path) -> None:
-    """A grid with fixed seeds, so that pictures of different steps can be compared."""
-    training = job.denoiser.training
-    job.denoiser.eval()
+    """A grid with fixed seeds, so that pictures of different steps can be compared; a classifier has none."""
+    if job.recipe.task == "classifier":
+        return
+    training = job.module.training
+    job.module.eval()
     try:
         with trainer.ema.average():
-            samples = Pipeline(job.pipeline.config, job.denoiser, name=run.name).sample(n=16, seed=0)
+            samples = Pipeline(job.pipeline.config, job.module, name=run.name).sample(n=16, seed=0)
         samples.save(run / "samples" / f"step-{trainer.step:06d}.png")
     except (CheckpointError, NumericError) as error:  # a picture less is no reason to lose the run
         _log.warning("no preview at step %d: %s", trainer.step, error)
     finally:
-        job.denoiser.train(training)
+        job.module.train(training)
 
 
 # -- directories -------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ from .condition import Condition
 from .denoiser import Denoiser
 from .errors import ConfigError, IncompatibleError, NumericError
 from .noise import Noise
+from .process.base import unsqueeze_like
 from .rng import Rng
-from .solvers.base import Bound, Solver, Step
+from .solvers.base import Bound, Frame, Solver, Step
 
-__all__ = ["sample", "trajectory"]
+__all__ = ["invert", "sample", "trajectory"]
 
 
 def trajectory(
@@ -44,15 +45,7 @@ def trajectory(
         IncompatibleError: the solver is made for another process, or the guidance for another solver.
         ConfigError: the times are not such a grid.
     """
-    if not isinstance(denoiser.process, solver.process):
-        got, need = type(denoiser.process).__name__, solver.process.__name__
-        raise IncompatibleError(
-            f"{type(solver).__name__} solves {need} processes; the denoiser's is {got}",
-            field="solver",
-            hint=f"use a {got} solver",
-        )
-    denoiser.check(solver)
-    _check_times(times)
+    _check(denoiser, solver, times)
     return _steps(denoiser, solver, times, x, cond, rng)
 
 
@@ -72,7 +65,15 @@ def _steps(
         yield step
 
 
-def _check_times(times: Tensor) -> None:
+def _check(denoiser: Denoiser, solver: Solver, times: Tensor) -> None:
+    if not isinstance(denoiser.process, solver.process):
+        got, need = type(denoiser.process).__name__, solver.process.__name__
+        raise IncompatibleError(
+            f"{type(solver).__name__} solves {need} processes; the denoiser's is {got}",
+            field="solver",
+            hint=f"use a {got} solver",
+        )
+    denoiser.check(solver)
     ok = times.ndim == 1 and len(times) >= 2 and bool(times.isfinite().all())
     ok = ok and bool((times >= 0).all() and (times <= 1).all() and (times.diff() != 0).all())
     if not ok:
@@ -80,6 +81,15 @@ def _check_times(times: Tensor) -> None:
             f"times {times.tolist()} are not a grid",
             field="times",
             hint="give two or more times in [0, 1] with no two neighbours equal, e.g. times.uniform(20)",
+        )
+
+
+def _check_finite(solver: Solver, x: Tensor) -> None:
+    if x.is_floating_point() and not bool(x.isfinite().all()):
+        raise NumericError(
+            f"{type(solver).__name__} gave NaN or infinite values",
+            field="solver",
+            hint="lower the guidance, use more steps or another solver; if it persists, the model diverged",
         )
 
 
@@ -108,10 +118,58 @@ def sample(
             on_step(step)
     if times[-1] == 0 and not denoiser.process.ends_clean:
         x = denoiser(x, times[-1], cond)
-    if x.is_floating_point() and not bool(x.isfinite().all()):
-        raise NumericError(
-            f"{type(solver).__name__} gave NaN or infinite values",
+    _check_finite(solver, x)
+    return x
+
+
+@torch.no_grad()
+def invert(
+    denoiser: Denoiser,
+    solver: Solver,
+    times: Tensor,
+    x: Tensor,
+    *,
+    cond: Condition | None = None,
+    iterations: int = 3,
+) -> Tensor:
+    """The noise at times[0] from which `sample` comes to x at times[-1]: its steps undone, the last one first.
+
+    x_s = step(x_t) is solved for x_t by y_t <- y_t + y_s - step(y_t), with y = x/sqrt(alpha^2 + sigma^2) and starting
+    at y_t = y_s. The first iteration is DDIM inversion, Song et al. 2021, section 4.3: exact for small steps. Every
+    further one brings the way back closer to x by a factor of the order of the step; Pan et al. 2023, "Effective
+    Real Image Editing with Accelerated Iterative Diffusion Inversion", section 3.
+
+    Args:
+        denoiser: E[x_0 | x_t]; with guidance, iterate more.
+        solver: a `pure` one: `DDIM()`, `Euler`, `Heun`, `RungeKutta`.
+        times: (N + 1,) in [0, 1], falling: the grid of the way back.
+        x: (B, *S), data where the grid ends at 0.
+        cond: its condition.
+        iterations: for each step, 1 or more; each takes the calls of one step of the solver.
+
+    Raises:
+        IncompatibleError: the solver draws noise or remembers earlier steps.
+        ConfigError: the times do not fall, or iterations < 1.
+        NumericError: the iteration diverged.
+    """
+    _check(denoiser, solver, times)
+    if not solver.pure:
+        raise IncompatibleError(
+            f"the steps of {type(solver).__name__} cannot be undone: they draw noise or remember earlier ones",
             field="solver",
-            hint="lower the guidance, use more steps or another solver; if it persists, the model diverged",
+            hint="use DDIM(), Euler(), Heun(), RungeKutta() or DPMpp2S()",
         )
+    if bool((times.diff() > 0).any()):
+        raise ConfigError(f"times {times.tolist()} rise", field="times", hint="give the grid of the way back")
+    if iterations < 1:
+        raise ConfigError(f"iterations is {iterations}", field="iterations", hint="accepted: 1 or more")
+    noise = Noise(Rng.of(0, len(x)), x)
+    for s, t in pairwise(times.flip(0)):
+        bound = Bound(denoiser.during(t, s, {}), cond)
+        frame = Frame("angle", bound.process)
+        x_s, ratio = x, unsqueeze_like(frame.scale(t) / frame.scale(s), x)
+        x = ratio * x
+        for _ in range(iterations):
+            x = x + ratio * (x_s - solver.step(bound, x, t, s, None, noise).x)
+    _check_finite(solver, x)
     return x

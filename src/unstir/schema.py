@@ -64,9 +64,22 @@ def components(schema: Schema, root: Schema) -> dict[str, Schema]:
     return {o["properties"]["name"]["const"]: o for o in named}
 
 
+def _besides(schema: Schema, root: Schema) -> list[Schema]:
+    """What a choice of components accepts besides them and none."""
+    options = [resolve(option, root) for option in schema.get("anyOf", [])]
+    return [o for o in options if not components(o, root) and o != {"type": "null"}]
+
+
 def check(value: Any, schema: Schema, root: Schema, field: str = "") -> tuple[Any, list[Problem]]:
     """(the value in its declared type, everything that is wrong with it)."""
     if choice := components(schema, root):
+        others = _besides(schema, root)
+        for option in others:
+            result, problems = check(value, option, root, field)
+            if not problems:
+                return result, []
+        if others and isinstance(value, str) and plain(value) not in map(plain, choice):
+            return value, [mismatch(value, schema, root, field)]
         return _component(value, schema, choice, root, field)
     if options := schema.get("anyOf"):
         if isinstance(value, str) and "," in value:  # a list before the text it might also be
@@ -239,8 +252,8 @@ def _words(schema: Schema, root: Schema) -> Iterator[str]:
 def describe(schema: Schema, root: Schema) -> str:
     """What a schema accepts, in words: "an integer >= 1 or none"."""
     if choice := components(schema, root):
-        words = list(choice)
-        return " or ".join([", ".join(words)] + ["none"] * ({"type": "null"} in schema.get("anyOf", [])))
+        words = [describe(option, root) for option in _besides(schema, root)] + [", ".join(choice)]
+        return " or ".join(words + ["none"] * ({"type": "null"} in schema.get("anyOf", [])))
     if options := schema.get("anyOf"):
         return " or ".join(describe(option, root) for option in options)
     target = resolve(schema, root)

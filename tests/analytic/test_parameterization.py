@@ -57,22 +57,23 @@ def test_targets_are_what_they_are_called(schedule: Schedule) -> None:
     x_t = alpha * x_0 + sigma * eps
     dalpha, dsigma = (d(T)[:, None] for d in (schedule.dalpha, schedule.dsigma))
     expected = {
-        X0: x_0,
-        Eps: eps,
-        Score: -eps / sigma,
-        V: alpha * eps - sigma * x_0,
-        Velocity: dalpha * x_0 + dsigma * eps,
-        EDM: (x_0 - alpha * 0.25 / (alpha**2 * 0.25 + sigma**2) * x_t)
+        X0(): x_0,
+        Eps(): eps,
+        Score(): -eps / sigma,
+        Score("sigma"): -eps,
+        V(): alpha * eps - sigma * x_0,
+        Velocity(): dalpha * x_0 + dsigma * eps,
+        EDM(): (x_0 - alpha * 0.25 / (alpha**2 * 0.25 + sigma**2) * x_t)
         / (sigma * 0.5 / torch.sqrt(alpha**2 * 0.25 + sigma**2)),
     }
-    assert set(expected) == {type(p) for p in PARAMETERIZATIONS}
+    assert set(expected) == set(PARAMETERIZATIONS)
     for parameterization in PARAMETERIZATIONS:
         c_skip, c_out = (c[:, None] for c in parameterization.coefficients(schedule, T))
         target = (x_0 - c_skip * x_t) / c_out
-        assert torch.allclose(target, expected[type(parameterization)], rtol=1e-8, atol=1e-8)
+        assert torch.allclose(target, expected[parameterization], rtol=1e-8, atol=1e-8)
     assert torch.allclose(process.eps(x_t, x_0, T), eps, rtol=1e-9, atol=1e-9)
     assert torch.allclose(process.score(x_t, x_0, T), -eps / sigma, rtol=1e-8, atol=1e-8)
-    assert torch.allclose(process.velocity(x_t, x_0, T), expected[Velocity], rtol=1e-8, atol=1e-8)
+    assert torch.allclose(process.velocity(x_t, x_0, T), expected[Velocity()], rtol=1e-8, atol=1e-8)
 
 
 def test_velocity_is_the_derivative_of_the_path() -> None:
@@ -168,3 +169,9 @@ def test_wrong_settings_are_named(value: float) -> None:
     with pytest.raises(ConfigError) as error:
         EDM(sigma_data=value)
     assert error.value.field == "parameterization.sigma_data"
+
+
+def test_a_wrong_unit_is_named() -> None:
+    with pytest.raises(ConfigError, match="unit is 'alpha'") as error:
+        Score("alpha")
+    assert error.value.field == "parameterization.unit"

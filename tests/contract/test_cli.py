@@ -103,7 +103,7 @@ REFUSED = [
     ("train digits steps=many", "an integer >= 1"),
     ("train digits network=resnet", "network: 'resnet' is not known"),
     ("train digits steps=1 steps=2", "'steps' is given twice"),
-    ("train digits preset=flo", "did you mean 'flow'"),
+    ("train digits process=flo", "did you mean 'flow'"),
     ("train digits --config none.yaml", "cannot read none.yaml"),
     ("train digits --resume x", "takes no 'digits'"),
     ("train --resume x --dry-run", "takes no '--dry-run'"),

@@ -10,12 +10,13 @@ import pytest
 
 from truth import DETERMINISTIC, PARAMETERIZATIONS, SCHEDULES, SOLVERS, STOCHASTIC, exported, label
 from unstir import guidance, objectives, parameterization, process, solvers, spec
+from unstir.guidance import Rule
 from unstir.objectives import Denoising, Draws, Objective, Weight
 from unstir.parameterization import Parameterization
 from unstir.process import Process, Schedule
 from unstir.solvers.base import Solver
 
-KINDS = (Schedule, Process, Parameterization, Solver, Objective, Weight, Draws)
+KINDS = (Schedule, Process, Parameterization, Solver, Objective, Weight, Draws, Rule)
 FOLDERS = (process, parameterization, solvers, objectives, guidance)
 PARTS = (
     *SCHEDULES,
@@ -25,6 +26,7 @@ PARTS = (
     *exported(objectives, Objective),
     *exported(objectives, Weight),
     *exported(objectives, Draws),
+    *exported(guidance, Rule),
 )
 
 

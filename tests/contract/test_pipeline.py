@@ -20,11 +20,13 @@ from unstir.codecs import ScaleConfig
 from unstir.embedders import LabelConfig
 from unstir.errors import CheckpointError, ConfigError, IncompatibleError, NumericError
 from unstir.files import read_header, write_folder
+from unstir.guidance import Rule
 from unstir.networks import UNetConfig
 from unstir.parameterization import EDM
 from unstir.pipeline import FORMAT, ModelConfig, Pipeline, find_model
 from unstir.process import Linear
 from unstir.rng import Rng
+from unstir.spec import choices
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -77,6 +79,62 @@ def test_a_sample_is_the_same_alone_and_among_others(pipe: Pipeline, solver: str
     assert len(np.unique(many.images, axis=0)) == 18
 
 
+@pytest.mark.parametrize("rule", choices(Rule))
+def test_every_rule_guides(pipe: Pipeline, rule: str) -> None:
+    drawn = pipe.sample(n=2, steps=2, label=1, solver="ddim", guidance=3.0, rule=rule)
+    assert drawn.recipe["rule"]["name"] == rule
+    assert drawn.images.tobytes() != pipe.sample(n=2, steps=2, label=1, solver="ddim").images.tobytes()
+
+
+def test_guidance_acts_in_its_interval(pipe: Pipeline) -> None:
+    settings: dict[str, Any] = {"n": 1, "steps": 4, "guidance": 3.0}
+    inside = pipe.sample(interval=(0.4, 0.8), **settings)
+    assert (inside.evaluations, pipe.sample(**settings).evaluations) == (6, 8)
+    assert inside.recipe["interval"] == [0.4, 0.8]
+    assert "interval" not in pipe.sample(n=1, steps=1, guidance=1, interval=(0.4, 0.8)).recipe
+
+
+def test_a_negative_label_takes_the_place_of_none(pipe: Pipeline) -> None:
+    settings: dict[str, Any] = {"n": 1, "steps": 3, "label": "ant", "guidance": 3.0}
+    against, plain = pipe.sample(negative="bee", **settings), pipe.sample(**settings)
+    assert against.images.tobytes() != plain.images.tobytes()
+    assert against.images.tobytes() == pipe.sample(negative=1, **settings).images.tobytes()
+    same = pipe.sample(negative="ant", **settings)
+    np.testing.assert_allclose(same.images, pipe.sample(**settings | {"guidance": 1}).images, atol=1)
+
+
+def test_the_worse_opinion_may_be_another_model_or_the_same_without_a_part(
+    pipe: Pipeline, file: Path
+) -> None:
+    settings: dict[str, Any] = {"n": 1, "steps": 3, "label": 1, "guidance": 3.0}
+    plain = pipe.sample(**settings | {"guidance": 1})
+    same = pipe.sample(weaker=str(file), **settings)  # no worse: nothing to move away from
+    assert same.evaluations == 6
+    np.testing.assert_allclose(same.images, plain.images, atol=1)
+    skipped = pipe.sample(weaker="layers", **settings)
+    assert skipped.evaluations == 6
+    assert skipped.images.tobytes() != plain.images.tobytes()
+    one_by_one = {pipe.sample(weaker=f"layers:{k}", **settings).images.tobytes() for k in range(3)}
+    assert len(one_by_one) == 3
+    assert skipped.images.tobytes() in one_by_one
+    assert make(classes=()).sample(n=1, steps=2, guidance=2, weaker="layers").evaluations == 4
+
+
+def test_thresholding_keeps_the_range(pipe: Pipeline) -> None:
+    settings: dict[str, Any] = {"n": 2, "steps": 3, "guidance": 30.0}
+    held = pipe.sample(threshold=0.9, **settings)
+    assert held.images.tobytes() != pipe.sample(**settings).images.tobytes()
+    assert held.recipe["threshold"] == 0.9
+
+
+def test_times_of_ones_own(pipe: Pipeline) -> None:
+    own = pipe.sample(n=1, times=(1, 0.75, 0.5, 0.25, 0))
+    assert own.images.tobytes() == pipe.sample(n=1, steps=4, grid="uniform").images.tobytes()
+    assert own.recipe["times"] == [1, 0.75, 0.5, 0.25, 0]
+    assert own.evaluations == 4
+    assert pipe.sample(n=1, steps=7, times=(1, 0.75, 0.5, 0)).evaluations == 7
+
+
 @pytest.mark.parametrize("grid", times.__all__)
 def test_every_grid_samples(pipe: Pipeline, grid: str) -> None:
     assert pipe.sample(n=2, steps=3, grid=grid).images.shape == (2, 8, 8, 1)
@@ -91,7 +149,7 @@ def test_labels_of_a_batch_may_differ(pipe: Pipeline) -> None:
 
 
 def test_labels_are_drawn_as_often_as_in_training(pipe: Pipeline) -> None:
-    labels = pipe._labels(None, Rng.of(0, 9000))
+    labels = pipe.labels(None, Rng.of(0, 9000), pipe.config.defaults)
     assert labels is not None
     share = torch.bincount(labels).double() / 9000
     torch.testing.assert_close(share, torch.tensor([5, 3, 1]).double() / 9, atol=0.02, rtol=0)
@@ -148,6 +206,23 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("label", {"label": 1.5}),
     ("label", {"label": [0, 1]}),
     ("size", {"size": 0}),
+    ("times", {"grid": "optimised"}),
+    ("times", {"times": (1, 0.5)}),
+    ("times", {"times": (1, 0.5, 0), "grid": "karras"}),
+    ("interval", {"guidance": 2, "interval": (0.8, 0.2)}),
+    ("interval", {"guidance": 2, "interval": (0.8,)}),
+    ("interval", {"guidance": 2, "interval": (0.0, float("nan"))}),
+    ("rule", {"rule": "lineal"}),
+    ("weaker", {"guidance": 2, "weaker": "attention"}),
+    ("weaker", {"guidance": 2, "weaker": "layers:x"}),
+    ("weaker", {"guidance": 2, "weaker": "layers:99"}),
+    ("threshold", {"threshold": -1}),
+    ("threshold", {"threshold": float("nan")}),
+    ("negative", {"guidance": 1, "negative": 0}),
+    ("negative", {"guidance": 2, "negative": "dog"}),
+    ("negative", {"guidance": 2, "negative": 0, "weaker": "layers"}),
+    ("solver", {"guidance": 2, "rule": "cfgplusplus", "solver": "heun"}),
+    ("intervall", {"intervall": (0, 1)}),
 ]
 
 

@@ -6,27 +6,34 @@ import math
 
 import pytest
 import torch
+from scipy.integrate import quad
 from torch import Tensor
 
 from truth import SCHEDULES, double, label
-from unstir import process, times
+from unstir import process
 from unstir.errors import ConfigError, IncompatibleError
 from unstir.process import (
     EDM,
+    VP,
     BetaLinear,
     Cosine,
     Geometric,
     Linear,
+    MonotoneConfig,
     Schedule,
     Shifted,
     Sigmoid,
+    SubVP,
     ZeroTerminal,
 )
 
 INNER = torch.linspace(1e-4, 1 - 1e-4, 1001, dtype=torch.float64)
 TO_PURE_NOISE = tuple(s for s in SCHEDULES if s.alpha(double(1.0)) == 0)
 PRESERVING = tuple(
-    s for s in SCHEDULES if label(s).partition("(")[0] in ("Cosine", "BetaLinear", "Sigmoid", "ZeroTerminal")
+    s
+    for s in SCHEDULES
+    if label(s).partition("(")[0]
+    in ("Cosine", "BetaLinear", "Sigmoid", "VP", "ZeroTerminal", "BetaVectorConfig", "MonotoneConfig")
 )
 
 
@@ -41,6 +48,10 @@ def test_ends_are_exact(schedule: Schedule, dtype: torch.dtype) -> None:
     ends = torch.tensor([0.0, 1.0], dtype=dtype)
     alpha, sigma = schedule.alpha(ends), schedule.sigma(ends)
     assert alpha.dtype == sigma.dtype == dtype
+    if isinstance(schedule, MonotoneConfig):
+        expected = [schedule.log_snr_0, schedule.log_snr_1]
+        assert schedule.log_snr(ends).tolist() == pytest.approx(expected, rel=1e-6)
+        return
     assert alpha[0] == pytest.approx(1, abs=4 * torch.finfo(dtype).eps)
     if isinstance(schedule, (Geometric, EDM)):
         assert sigma.tolist() == pytest.approx([schedule.sigma_min, schedule.sigma_max], rel=2e-6)
@@ -167,6 +178,23 @@ def test_the_chain_is_the_product_of_its_betas(schedule: BetaLinear, betas: Tens
     assert torch.allclose(schedule.alpha(t) ** 2, torch.cumprod(1 - betas, 0), rtol=1e-12)
 
 
+def test_vp_and_sub_vp_solve_their_equations() -> None:
+    """dx = -beta/2 x dt + g dw moves the variance of x_t | x_0 by d(sigma^2)/dt = g^2 - beta sigma^2. Song et al. 2021."""
+    t = double(0.05, 0.3, 0.7, 0.95)
+    beta = 0.1 + 19.9 * t
+    noise = [1 - math.exp(-2 * quad(lambda u: 0.1 + 19.9 * u, 0, float(u))[0]) for u in t]
+    for schedule, g2 in ((VP(), beta), (SubVP(), beta * double(*noise))):
+        assert torch.allclose(schedule.dalpha(t), -beta / 2 * schedule.alpha(t), rtol=1e-12)
+        variance = 2 * schedule.sigma(t) * schedule.dsigma(t)
+        assert torch.allclose(variance, g2 - beta * schedule.sigma(t) ** 2, rtol=1e-9)
+
+
+def test_the_chain_becomes_vp_with_many_steps() -> None:
+    """beta_min and beta_max are beta_1 T and beta_T T. Song et al. 2021, appendix B."""
+    chain = BetaLinear(steps=100_000, beta_1=0.1 / 100_000, beta_T=20 / 100_000)
+    assert torch.allclose(chain.alpha(INNER), VP().alpha(INNER), rtol=1e-3)
+
+
 def test_geometric_is_even_in_log_sigma() -> None:
     steps = Geometric(0.1, 10.0).sigma(torch.linspace(0, 1, 5, dtype=torch.float64))
     assert steps.tolist() == pytest.approx([0.1, 10**-0.5, 1.0, 10**0.5, 10.0])
@@ -222,6 +250,9 @@ def test_zero_terminal_is_the_published_algorithm() -> None:
         (Geometric, {"sigma_min": 60.0}, "sigma_min"),
         (EDM, {"sigma_min": math.nan}, "sigma_min"),
         (EDM, {"rho": 0.0}, "rho"),
+        (VP, {"beta_min": 0.0}, "beta_min"),
+        (SubVP, {"beta_max": 0.05}, "beta_min"),
+        (VP, {"beta_max": math.inf}, "beta_min"),
         (Sigmoid, {"start": 3.0}, "start"),
         (Sigmoid, {"tau": 0.0}, "tau"),
         (Shifted, {"shift": 0.0}, "shift"),
@@ -240,46 +271,12 @@ def test_wrong_settings_are_named(kind: type, fields: dict[str, object], field: 
     assert isinstance(error.value, IncompatibleError) is (field == "schedule")
 
 
-# -- grids ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3, 20, 999])
-@pytest.mark.parametrize("grid", [getattr(times, n) for n in times.__all__], ids=times.__all__)
-def test_grids_fall_from_one_to_zero(grid: object, steps: int, schedule: Schedule) -> None:
-    made = grid(steps, schedule)
-    assert made.shape == (steps + 1,)
-    assert made.dtype == torch.float64
-    assert made[0] == 1
-    assert made[-1] == 0
-    assert (made.diff() < 0).all()
-
-
-def test_grids_are_even_in_what_they_are_named_after() -> None:
-    schedule = Cosine()
-    inner = schedule.log_snr(times.log_snr(12, schedule)[1:-1]).diff()
-    assert torch.allclose(inner, inner.mean().expand_as(inner), rtol=1e-9)
-    roots = torch.exp(-schedule.log_snr(times.karras(12, schedule)[1:-1]) / 14).diff()
-    assert torch.allclose(roots, roots.mean().expand_as(roots), rtol=1e-9)
-    assert (times.trailing(7) * 1000).tolist() == [1000, 857, 714, 571, 429, 286, 143, 0]
-    assert torch.allclose(times.shifted(10), Shifted(Linear(), 3.0).sigma(times.uniform(10)))
-
-
-@pytest.mark.parametrize("steps", [0, -1, 2.5, "20"])
-@pytest.mark.parametrize("grid", [getattr(times, n) for n in times.__all__], ids=times.__all__)
-def test_wrong_step_counts_are_refused(grid: object, steps: object) -> None:
-    with pytest.raises(ConfigError) as error:
-        grid(steps, Linear())
-    assert error.value.field == "steps"
-
-
-def test_wrong_grids_are_refused() -> None:
-    with pytest.raises(ConfigError, match="1001 steps on a chain of 1000"):
-        times.trailing(1001)
-    for shift in (0.0, -1.0, math.nan):
-        with pytest.raises(ConfigError, match="shift"):
-            times.shifted(4, shift=shift)
-
-
 def test_every_exported_schedule_is_tested() -> None:
-    exported = {n for n in process.__all__ if issubclass(getattr(process, n), Schedule)} - {"Schedule"}
-    assert exported == {type(s).__name__ for s in SCHEDULES}
+    exported = {k.__name__ for n in process.__all__ if issubclass(k := getattr(process, n), Schedule)}
+    settings = exported - {
+        "Schedule",
+        "Learned",
+        "BetaVector",
+        "Monotone",
+    }  # the modules that two settings build
+    assert settings == {type(s).__name__ for s in SCHEDULES}

@@ -26,10 +26,12 @@ from .data import data
 from .demo import demo
 from .doctor import doctor
 from .inspect import inspect
+from .likelihood import likelihood
 from .runs import runs
 from .sample import sample
 from .solvers import solvers
 from .train import train
+from .tune import tune
 
 __all__ = ["app", "main"]
 
@@ -49,8 +51,8 @@ Every command takes --debug: show where in the code an error came from."""
 
 # the verbs and the groups they are listed in; this line each is their registration
 VERBS: dict[str, list[Callable[..., None]]] = {
-    "Make": [demo, train, sample],
-    "Look": [inspect, data, runs, solvers],
+    "Make": [demo, train, sample, tune],
+    "Look": [inspect, data, runs, likelihood, solvers],
     "Set up": [config, doctor],
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ __all__ = [
     "Quiet",
     "SettingsFile",
     "one_subject",
+    "progress",
     "require_writable",
     "say",
     "show",
@@ -69,6 +71,20 @@ def say(text: str, quiet: bool = False) -> None:
     if not quiet:
         with suppress(OSError):
             typer.echo(text, err=True)
+
+
+def progress(n: int, tell: Callable[[str], None], interval: float = 5.0) -> Callable[[int], None]:
+    """What says every few seconds how far the work on n items is."""
+    start = shown = time.monotonic()
+
+    def on_batch(done: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown >= interval and done < n:
+            shown = now
+            tell(f"{done / n:4.0%}  {done:,} of {n:,}  {(now - start) * (n - done) / done:.0f} s left")
+
+    return on_batch
 
 
 def require_writable(path: Path) -> None:

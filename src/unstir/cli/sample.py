@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from .common import (
     Quiet,
     SettingsFile,
     one_subject,
+    progress,
     require_writable,
     say,
     show,
@@ -70,11 +69,11 @@ def sample(
 
     pipe = load(model)
     if dry_run:
-        plan = pipe.describe() | {"request": _arguments(request, pipe), "out": out}
+        plan = pipe.describe() | {"request": _planned(request, pipe), "out": out}
         show("\n".join(f"{k:<11}{v}" for k, v in plan.items() if k != "config"), plan, as_json)
         return
     tell = partial(say, quiet=quiet)
-    samples = pipe.sample(**_arguments(request, pipe), on_batch=_progress(request.n, tell))
+    samples = pipe.sample(**_arguments(request, pipe), on_batch=progress(request.n, tell))
     path = samples.save(out)
     height, width = samples.images.shape[1:3] if samples.images.ndim == 4 else (1, samples.images.shape[1])
     tell(
@@ -82,20 +81,6 @@ def sample(
         f"calls, {samples.seconds:.1f} s, seed {samples.seeds[0]}..{samples.seeds[-1]}"
     )
     show(str(path), {"out": str(path), "recipe": samples.recipe, "seconds": samples.seconds}, as_json)
-
-
-def _progress(n: int, tell: Callable[[str], None], interval: float = 5.0) -> Callable[[int], None]:
-    """What says every few seconds how far sampling is."""
-    start = shown = time.monotonic()
-
-    def on_batch(done: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if now - shown >= interval and done < n:
-            shown = now
-            tell(f"{done / n:4.0%}  {done:,} of {n:,}  {(now - start) * (n - done) / done:.0f} s left")
-
-    return on_batch
 
 
 def _default_path(request: Request) -> str:
@@ -110,11 +95,20 @@ def _arguments(request: Request, pipe: Pipeline) -> dict[str, Any]:
 
     named = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
     wanted, movie, _ = named.pop("sampling"), named.pop("movie"), named.pop("out")
-    solver = complete(wanted.solver, pipe.config.defaults.solver)
-    return named | {
-        "solver": solver,
-        "steps": wanted.steps,
-        "grid": wanted.grid,
-        "guidance": wanted.guidance,
-        "record": movie,
-    }
+    given, defaults = (
+        {f.name: getattr(wanted, f.name) for f in dataclasses.fields(wanted)},
+        pipe.config.defaults,
+    )
+    components = {word: complete(given[word], getattr(defaults, word)) for word in ("solver", "rule")}
+    return named | given | components | {"record": movie}
+
+
+def _planned(request: Request, pipe: Pipeline) -> dict[str, Any]:
+    """The same with every default filled in, as plain data; raises what sampling would."""
+    from ..spec import dump
+
+    arguments, kind = _arguments(request, pipe), type(pipe.config.defaults)
+    names = {f.name for f in dataclasses.fields(kind)}
+    chosen = pipe.chosen({word: value for word, value in arguments.items() if word in names})
+    pipe.check(chosen)
+    return {word: value for word, value in arguments.items() if word not in names} | dump(chosen, kind)

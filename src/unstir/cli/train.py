@@ -42,14 +42,16 @@ def train(
 
     The data is a folder of pictures, an .npz, IDX files or built in (digits, emoji, fashion-mnist). Every
     setting is KEY=VALUE; what is left out is chosen from the data and the machine. out=DIR is the run's
-    folder, preset=NAME a group of settings. The later counts: built-in values, preset, --config, KEY=VALUE.
-    All keys: unstir config train
+    folder, process=NAME a family of models (ddpm, ve, flow, ...), preset=NAME a group of settings. The later
+    counts: built-in values, family, preset, --config, KEY=VALUE. All keys: unstir config train
 
     \b
     Examples:
       unstir train digits steps=200 out=runs/digits
       unstir train photos/ time=10m size=32
       unstir train photos/ network=dit network.width=256 lr=3e-4 --dry-run
+      unstir train digits process=ve
+      unstir train digits task=classifier out=runs/judge
       unstir train --resume runs/digits steps=400
     """
     subjects, pairs = split(arguments)

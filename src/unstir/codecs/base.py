@@ -12,6 +12,9 @@ __all__ = ["Codec"]
 class Codec(nn.Module, ABC):
     """A pair of maps between data as it is stored and x_0; `decode(encode(data))` gives the data back."""
 
+    levels: int | None = None
+    """How many values a component of x_0 can have, evenly from -1 to 1; None: any."""
+
     @abstractmethod
     def encode(self, data: Tensor) -> Tensor:
         """Stored data -> x_0, float32."""

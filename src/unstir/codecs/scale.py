@@ -23,6 +23,8 @@ class ScaleConfig:
 class Scale(Codec):
     """x_0 = byte / 127.5 - 1 in [-1, 1]; back by rounding to the nearest byte, clipped to 0..255."""
 
+    levels = 256
+
     def encode(self, data: Tensor) -> Tensor:
         return data.to(torch.float32) / 127.5 - 1
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..condition import Condition
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, Moments
 from ..errors import ConfigError
+from ..modules import Part, twin
 from ..process import Process
+from ..process.base import unsqueeze_like
 
-__all__ = ["Contrast", "Guided", "Place", "Rule", "Scale"]
+__all__ = ["Contrast", "Guided", "Linear", "Place", "Rule", "Scale", "Scaled"]
 
 
 class Guided(Denoiser):
@@ -36,64 +37,30 @@ class Guided(Denoiser):
         return self.denoiser.process
 
     def during(self, t: Tensor, s: Tensor, memory: dict[Any, Any]) -> Denoiser:
-        return self._around(self.denoiser.during(t, s, memory))
+        inner = self.denoiser.during(t, s, memory)
+        return self if inner is self.denoiser else twin(self, denoiser=inner)
 
     def check(self, solver: Any) -> None:
         self.denoiser.check(solver)
 
-    def _around(self, denoiser: Denoiser, **changes: Any) -> Denoiser:
-        """The same guidance around another denoiser, sharing everything else."""
-        if denoiser is self.denoiser and not changes:
-            return self
-        twin = copy.copy(self)
-        twin.__dict__["_modules"] = {**self._modules, "denoiser": denoiser}
-        twin.__dict__.update(changes)
-        return twin
+    def moments(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Moments:
+        """The guided mean with the variance of the denoiser inside, which takes one more evaluation."""
+        return Moments(self(x_t, t, cond), self.denoiser.moments(x_t, t, cond).variance)
 
-
-class Place(NamedTuple):
-    """Where a rule is applied: x_t at t, on a step to s, with what earlier steps left in `memory`.
-
-    s and memory are None outside a trajectory.
-    """
-
-    x_t: Tensor
-    t: Tensor
-    process: Process
-    s: Tensor | None = None
-    memory: dict[str, Any] | None = None
-
-
-class Rule(ABC):
-    """How two opinions about x_0 become one; a frozen dataclass whose every field has a default."""
-
-    @abstractmethod
-    def combine(self, weak: Tensor, strong: Tensor, scale: float, place: Place) -> Tensor:
-        """x_0 from the weak and the strong opinion; scale = 1 gives `strong` to rounding, unless documented."""
-
-
-@dataclass(frozen=True)
-class Linear(Rule):
-    """weak + scale (strong - weak). Ho & Salimans 2022, eq. 6, with w = scale - 1."""
-
-    def combine(self, weak: Tensor, strong: Tensor, scale: float, place: Place) -> Tensor:
-        return torch.lerp(weak, strong, scale)
+    def without(self, part: Part, blocks: tuple[int, ...] | None = None) -> Denoiser:
+        return twin(self, denoiser=self.denoiser.without(part, blocks))
 
 
 Scale = float | Callable[[float], float]
 """A number, or a function of t."""
 
 
-class Contrast(Guided):
-    """D = rule(weak, strong): away from a weak opinion about x_0, toward a strong one.
-
-    Subclasses say what the weak opinion is: without the condition, of a worse model, without attention. The strong
-    one is `denoiser` itself. Where scale = 1, or t is outside the interval, only the strong one is asked.
+class Scaled(Guided):
+    """Guidance of a strength that may change with time.
 
     Args:
-        denoiser: the strong opinion.
-        scale: how far, a finite number >= 0 or such a function of t; 1 = not at all, 0 = the weak opinion.
-        rule: how the two are combined.
+        denoiser: the denoiser to guide.
+        scale: the strength, a finite number >= 0 or such a function of t.
         interval: (low, high) times in [0, 1] between which guidance acts.
             Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval".
 
@@ -101,13 +68,11 @@ class Contrast(Guided):
         ConfigError: a scale that is negative or not finite, an interval that is not 0 <= low < high <= 1.
     """
 
+    off: ClassVar[float]
+    """The scale at which nothing is done: what it is outside the interval."""
+
     def __init__(
-        self,
-        denoiser: Denoiser,
-        scale: Scale,
-        *,
-        rule: Rule | None = None,
-        interval: tuple[float, float] = (0.0, 1.0),
+        self, denoiser: Denoiser, scale: Scale, *, interval: tuple[float, float] = (0.0, 1.0)
     ) -> None:
         super().__init__(denoiser)
         low, high = interval
@@ -117,41 +82,150 @@ class Contrast(Guided):
                 field="interval",
                 hint="give two times 0 <= low < high <= 1, as interval=0.2,0.8; 1 is pure noise",
             )
-        self.scale, self.rule, self.interval = scale, rule or Linear(), (low, high)
-        self.s: Tensor | None = None
-        self.memory: dict[str, Any] | None = None
+        self.scale, self.interval = scale, (low, high)
         if not callable(scale):
-            _checked(scale)
+            self._checked(scale)
+
+    def inside(self, t: Tensor) -> Tensor:
+        """Whether guidance acts at t, shaped like t."""
+        return (t >= self.interval[0]) & (t <= self.interval[1])
+
+    def scale_at(self, t: Tensor) -> Tensor:
+        """The scale at each t, shaped like t: `off` outside the interval."""
+        if callable(self.scale):
+            values = [self._checked(self.scale(u)) for u in t.flatten().tolist()]
+            scale = t.new_tensor(values).view_as(t)
+        else:
+            scale = torch.full_like(t, self.scale)
+        return torch.where(self.inside(t), scale, self.off)
+
+    def _checked(self, scale: float) -> float:
+        if not (math.isfinite(scale) and scale >= 0):
+            raise ConfigError(
+                f"guidance is {scale}",
+                field="guidance",
+                hint=f"accepted: a number >= 0; {self.off:g} switches it off",
+            )
+        return scale
+
+
+class Place(NamedTuple):
+    """Where a rule is applied: x_t at t, on a step to s.
+
+    Outside a trajectory s is None. `past` is what the rule left with `keep` on the step before, `keep` passes a
+    tensor on to the next; of a solver's several calls within one step the first one counts.
+    """
+
+    x_t: Tensor
+    t: Tensor
+    process: Process
+    s: Tensor | None = None
+    past: Tensor | None = None
+    keep: Callable[[Tensor], Any] = lambda _: None
+
+
+class Rule(ABC):
+    """How two opinions about x_0 become one; a frozen dataclass whose every field has a default."""
+
+    def scale(self, scale: Tensor, place: Place) -> Tensor:
+        """The scale that `combine` gets for the one that was asked for, elementwise; 1 = strong, 0 = weak."""
+        return scale
 
     @abstractmethod
+    def combine(self, weak: Tensor, strong: Tensor, scale: Tensor, place: Place) -> Tensor:
+        """x_0 from the weak and the strong opinion, (B, *S); scale broadcasts to them and is not 1 or 0."""
+
+    def check(self, solver: Any) -> None:  # noqa: B027  most rules take every solver
+        """Raises IncompatibleError where the rule cannot be used with the solver."""
+
+
+@dataclass(frozen=True)
+class Linear(Rule):
+    """weak + scale (strong - weak). Ho & Salimans 2022, eq. 6, with w = scale - 1."""
+
+    def combine(self, weak: Tensor, strong: Tensor, scale: Tensor, place: Place) -> Tensor:
+        return torch.lerp(weak, strong, scale)
+
+
+class Notes(NamedTuple):
+    """What a rule left behind, by condition: on the step before this one to s, and on this one."""
+
+    s: Tensor
+    before: dict[int, Tensor]
+    now: dict[int, Tensor]
+
+
+class Contrast(Scaled):
+    """D = rule(weak, strong): away from a weak opinion about x_0, toward a strong one.
+
+    Subclasses say what the weak opinion is: without the condition, of a worse model, without attention. At scale
+    1 only the strong one is asked, at scale 0 only the weak one; in between and beyond, both, and the rule decides.
+
+    Args:
+        denoiser: the strong opinion.
+        weaker: the weak opinion.
+        scale: how far, a finite number >= 0 or such a function of t.
+        rule: how the two are combined.
+        interval: see `Scaled`.
+
+    Raises:
+        ConfigError: see `Scaled`.
+    """
+
+    off = 1.0
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        weaker: Denoiser,
+        scale: Scale,
+        *,
+        rule: Rule | None = None,
+        interval: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(denoiser, scale, interval=interval)
+        self.weaker, self.rule = weaker, rule or Linear()
+        self.notes: Notes | None = None
+
     def weak(self, x_t: Tensor, t: Tensor, cond: Condition | None) -> Tensor:
         """The opinion to move away from."""
+        return self.weaker(x_t, t, cond)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
+        place = self._place(x_t, t, cond)
         scale = self.scale_at(t)
-        if scale == 1:
+        scale = torch.where(self.inside(t), self.rule.scale(scale, place), scale)
+        if bool((scale == 1).all()):
             return self.denoiser(x_t, t, cond)
         weak = self.weak(x_t, t, cond)
-        if scale == 0:
+        if bool((scale == 0).all()):
             return weak
-        place = Place(x_t, t, self.process, self.s, self.memory)
-        return self.rule.combine(weak, self.denoiser(x_t, t, cond), scale, place)
+        strong = self.denoiser(x_t, t, cond)
+        scale = unsqueeze_like(scale, x_t)
+        x_0 = self.rule.combine(weak, strong, scale, place)
+        if scale.ndim == 0:
+            return x_0
+        # a row is what it would be alone
+        return torch.where(scale == 1, strong, torch.where(scale == 0, weak, x_0))
 
-    def scale_at(self, t: Tensor) -> float:
-        """The scale at t, one number for the batch: 1 outside the interval."""
-        time = float(t.max())  # TODO(H3): per-sample times
-        if not self.interval[0] <= time <= self.interval[1]:
-            return 1.0
-        return _checked(self.scale(time)) if callable(self.scale) else self.scale
+    def _place(self, x_t: Tensor, t: Tensor, cond: Condition | None) -> Place:
+        if self.notes is None:
+            return Place(x_t, t, self.process)
+        s, before, now = self.notes
+        # guidance around this one may ask it under several conditions: each has its own past
+        return Place(x_t, t, self.process, s, before.get(id(cond)), lambda x: now.setdefault(id(cond), x))
 
     def during(self, t: Tensor, s: Tensor, memory: dict[Any, Any]) -> Denoiser:
-        inner = self.denoiser.during(t, s, memory)
-        return self._around(inner, s=s, memory=memory.setdefault(id(self), {}))
+        notes = memory.get(id(self))
+        if notes is None or notes.s is not s:
+            notes = memory[id(self)] = Notes(s, notes.now if notes else {}, {})
+        strong, weak = (denoiser.during(t, s, memory) for denoiser in (self.denoiser, self.weaker))
+        return twin(self, denoiser=strong, weaker=weak, notes=notes)
 
+    def check(self, solver: Any) -> None:
+        for part in (self.denoiser, self.weaker, self.rule):
+            part.check(solver)
 
-def _checked(scale: float) -> float:
-    if not (math.isfinite(scale) and scale >= 0):
-        raise ConfigError(
-            f"guidance is {scale}", field="guidance", hint="accepted: a number >= 0; 1 switches it off"
-        )
-    return scale
+    def without(self, part: Part, blocks: tuple[int, ...] | None = None) -> Denoiser:
+        denoiser = self.denoiser.without(part, blocks)
+        return twin(self, denoiser=denoiser, weaker=denoiser if self.weaker is self.denoiser else self.weaker)

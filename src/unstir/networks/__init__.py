@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .autoencoder import Autoencoder, AutoencoderConfig
+from .classifier import Classifier, ClassifierConfig
 from .dit import DiT, DiTConfig
 from .mlp import MLP, MLPConfig
 from .unet import UNet, UNetConfig
@@ -11,6 +12,8 @@ __all__ = [
     "MLP",
     "Autoencoder",
     "AutoencoderConfig",
+    "Classifier",
+    "ClassifierConfig",
     "DiT",
     "DiTConfig",
     "MLPConfig",

@@ -38,8 +38,10 @@ class AutoencoderConfig(NetworkConfig):
         if not self.widths:
             raise ConfigError("widths is empty", field="widths", hint="give one width per level, e.g. 32,64")
 
-    def build(self, channels: int, shape: tuple[int, ...], cond_dim: int = 0) -> Autoencoder:
-        return Autoencoder(self, channels, shape, cond_dim)
+    def build(
+        self, channels: int, shape: tuple[int, ...], cond_dim: int = 0, out: int | None = None
+    ) -> Autoencoder:
+        return Autoencoder(self, channels, shape, cond_dim, out)
 
 
 class Layer(nn.Module):
@@ -70,12 +72,18 @@ class Autoencoder(Network):
     """
 
     def __init__(
-        self, config: AutoencoderConfig, channels: int, shape: tuple[int, ...], cond_dim: int
+        self,
+        config: AutoencoderConfig,
+        channels: int,
+        shape: tuple[int, ...],
+        cond_dim: int,
+        out: int | None = None,
     ) -> None:
         super().__init__(
             channels,
             shape,
             cond_dim,
+            out,
             spatial_channels=config.spatial_channels,
             embedding=config.embedding,
         )
@@ -91,7 +99,7 @@ class Autoencoder(Network):
         for wide in reversed(config.widths):
             self.decoder.append(Layer(dims, width, wide, e))
             width = wide
-        self.leave = conv(dims, width, channels, gain=0)
+        self.leave = conv(dims, width, self.out, gain=0)
 
     def body(self, x: Tensor, e: Tensor) -> Tensor:
         finer = []

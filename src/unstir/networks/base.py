@@ -17,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..condition import Condition
 from ..errors import ConfigError, IncompatibleError
+from ..modules import Part, replaced
 from ..spec import validate
-from .layers import NoiseEmbedding
+from .layers import Attention, NoiseEmbedding, PassThrough, Unmixed
 
 __all__ = [
     "Network",
@@ -36,8 +37,12 @@ class NetworkConfig(ABC):
         validate(self)
 
     @abstractmethod
-    def build(self, channels: int, shape: tuple[int, ...], cond_dim: int = 0) -> Network:
+    def build(
+        self, channels: int, shape: tuple[int, ...], cond_dim: int = 0, out: int | None = None
+    ) -> Network:
         """A network for x (B, channels, *shape) and `Condition.vector` (B, cond_dim), 0 = unconditional.
+
+        F has `out` channels, those of x where it is None.
 
         The weights are drawn from torch's global generator. Raises ConfigError for a size below 1 and
         IncompatibleError for a number of spatial axes that this network has no layers for.
@@ -45,7 +50,7 @@ class NetworkConfig(ABC):
 
 
 class Network(nn.Module, ABC):
-    """F(x, noise, condition), (B, C, *S) -> (B, C, *S) in x's dtype.
+    """F(x, noise, condition), (B, C, *S) -> (B, out, *S) in x's dtype; out = C unless asked otherwise.
 
     noise: () or (B,), log-SNR / 4, finite. `condition.vector` (B, cond_dim) joins the noise level in one
     embedding e, `condition.spatial` (B, spatial_channels, *S) joins x as channels. S may differ from `shape`,
@@ -59,6 +64,7 @@ class Network(nn.Module, ABC):
         channels: int,
         shape: tuple[int, ...],
         cond_dim: int,
+        out: int | None = None,
         *,
         spatial_channels: int,
         embedding: int,
@@ -78,10 +84,47 @@ class Network(nn.Module, ABC):
                 hint="use mlp for points, unet or dit for sound, images and video",
             )
         self.channels = channels
+        self.out = channels if out is None else out
         self.shape = tuple(shape)
         self.cond_dim = cond_dim
         self.spatial_channels = spatial_channels
         self.embed = NoiseEmbedding(embedding, cond_dim)
+
+    def trunk(self) -> list[nn.Module]:
+        """Its residual blocks (x, e) -> x in the order of the forward pass: those that can be left out."""
+        return []
+
+    def without(self, part: Part, blocks: tuple[int, ...] | None = None) -> Network:
+        """The same network, weights shared, with some blocks left out, or with their attention switched off.
+
+        Args:
+            part: "blocks": x passes them unchanged. "attention": every position attends to itself alone.
+            blocks: places in `trunk`; None = the middle one of those that have the part.
+
+        Raises:
+            IncompatibleError: no block has the part.
+            ConfigError: one of the blocks does not have it, or is not there.
+        """
+        trunk = self.trunk()
+        having = {k: found for k, block in enumerate(trunk) if (found := _parts(block, part))}
+        if not having:
+            raise IncompatibleError(
+                f"{type(self).__name__} has no {part} to switch off",
+                field="weaker",
+                hint="use a dit, or train a unet with attention=1 or more",
+            )
+        chosen = (list(having)[len(having) // 2],) if blocks is None else blocks
+        if wrong := [k for k in chosen if k not in having]:
+            there = 0 <= wrong[0] < len(trunk)
+            raise ConfigError(
+                f"block {wrong[0]} has no {part}" if there else f"there is no block {wrong[0]}",
+                field="weaker",
+                hint=f"blocks with {part}: {', '.join(map(str, having))}",
+            )
+        switched = (module for k in chosen for module in having[k])
+        return replaced(
+            self, {m: Unmixed(m) if isinstance(m, Attention) else PassThrough() for m in switched}
+        )
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -98,7 +141,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def body(self, x: Tensor, e: Tensor) -> Tensor:
-        """(B, C + spatial_channels, *S), e (B, embedding) -> (B, C, *S)."""
+        """(B, C + spatial_channels, *S), e (B, embedding) -> (B, out, *S)."""
 
     def _check(self, x: Tensor, noise: Tensor, cond: Condition) -> None:
         """Raises IncompatibleError where an input is not what the network was built for."""
@@ -118,6 +161,11 @@ class Network(nn.Module, ABC):
         if cond.tokens is not None:
             hint = "pool the tokens into `vector`"
             raise _refused("cond.tokens", cond.tokens, "None (no cross-attention)", hint)
+
+
+def _parts(block: nn.Module, part: Part) -> list[nn.Module]:
+    """What has to be exchanged to run a block without the part; [] where it has none."""
+    return [block] if part == "blocks" else [m for m in block.modules() if isinstance(m, Attention)]
 
 
 def _refused(field: str, got: Tensor | None, wanted: str, hint: str) -> IncompatibleError:

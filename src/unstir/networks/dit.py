@@ -48,8 +48,8 @@ class DiTConfig(NetworkConfig):
                 hint="choose a number of heads that divides the width",
             )
 
-    def build(self, channels: int, shape: tuple[int, ...], cond_dim: int = 0) -> DiT:
-        return DiT(self, channels, shape, cond_dim)
+    def build(self, channels: int, shape: tuple[int, ...], cond_dim: int = 0, out: int | None = None) -> DiT:
+        return DiT(self, channels, shape, cond_dim, out)
 
 
 def positions(grid: tuple[int, ...], trained: tuple[int, ...], width: int, *, like: Tensor) -> Tensor:
@@ -115,11 +115,19 @@ class DiT(Network):
     the grid it was built for. Raises IncompatibleError for points.
     """
 
-    def __init__(self, config: DiTConfig, channels: int, shape: tuple[int, ...], cond_dim: int) -> None:
+    def __init__(
+        self,
+        config: DiTConfig,
+        channels: int,
+        shape: tuple[int, ...],
+        cond_dim: int,
+        out: int | None = None,
+    ) -> None:
         super().__init__(
             channels,
             shape,
             cond_dim,
+            out,
             spatial_channels=config.spatial_channels,
             embedding=config.embedding,
         )
@@ -129,7 +137,10 @@ class DiT(Network):
         self.enter = linear((channels + config.spatial_channels) * volume, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.modulation = Modulation(config.embedding, config.width, 2)
-        self.leave = linear(config.width, channels * volume, gain=0)
+        self.leave = linear(config.width, self.out * volume, gain=0)
+
+    def trunk(self) -> list[nn.Module]:
+        return list(self.blocks)
 
     def body(self, x: Tensor, e: Tensor) -> Tensor:
         patches = patchify(x, self.config.patch)

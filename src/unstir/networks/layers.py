@@ -21,7 +21,9 @@ __all__ = [
     "Attention",
     "FiLM",
     "NoiseEmbedding",
+    "PassThrough",
     "ResidualBlock",
+    "Unmixed",
     "conv",
     "halve",
     "linear",
@@ -198,3 +200,21 @@ class Attention(nn.Module):
         )  # each (B, heads, L, d)
         q, k = (F.rms_norm(y, y.shape[-1:], eps=1e-6).to(v.dtype) for y in (q, k))
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
+
+
+class Unmixed(nn.Module):
+    """W_o v: the same weights with every token attending to itself alone. Ahn et al. 2024, arXiv:2403.17377."""
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention.out(self.attention.qkv(x).chunk(3, -1)[2])
+
+
+class PassThrough(nn.Module):
+    """(x, e) -> x: what is left of a residual block that is left out."""
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        return x

@@ -30,8 +30,10 @@ class MLPConfig(NetworkConfig):
     spatial_channels: Annotated[int, Range(ge=0)] = 0
     """Entries of `Condition.spatial`, (B, spatial_channels)."""
 
-    def build(self, channels: int, shape: tuple[int, ...] = (), cond_dim: int = 0) -> MLP:
-        return MLP(self, channels, shape, cond_dim)
+    def build(
+        self, channels: int, shape: tuple[int, ...] = (), cond_dim: int = 0, out: int | None = None
+    ) -> MLP:
+        return MLP(self, channels, shape, cond_dim, out)
 
 
 class MLP(Network):
@@ -42,11 +44,19 @@ class MLP(Network):
 
     axes: ClassVar = (0,)
 
-    def __init__(self, config: MLPConfig, channels: int, shape: tuple[int, ...], cond_dim: int) -> None:
+    def __init__(
+        self,
+        config: MLPConfig,
+        channels: int,
+        shape: tuple[int, ...],
+        cond_dim: int,
+        out: int | None = None,
+    ) -> None:
         super().__init__(
             channels,
             shape,
             cond_dim,
+            out,
             spatial_channels=config.spatial_channels,
             embedding=config.embedding,
         )
@@ -57,7 +67,10 @@ class MLP(Network):
             ResidualBlock(0, width, width, config.embedding, dropout=config.dropout)
             for _ in range(config.depth)
         )
-        self.leave = linear(width, channels, gain=0)
+        self.leave = linear(width, self.out, gain=0)
+
+    def trunk(self) -> list[nn.Module]:
+        return list(self.blocks)
 
     def body(self, x: Tensor, e: Tensor) -> Tensor:
         h = self.enter(x)

@@ -72,8 +72,8 @@ class UNetConfig(NetworkConfig):
     def blocks_per_level(self) -> tuple[int, ...]:
         return self.blocks if isinstance(self.blocks, tuple) else (self.blocks,) * len(self.widths)
 
-    def build(self, channels: int, shape: tuple[int, ...], cond_dim: int = 0) -> UNet:
-        return UNet(self, channels, shape, cond_dim)
+    def build(self, channels: int, shape: tuple[int, ...], cond_dim: int = 0, out: int | None = None) -> UNet:
+        return UNet(self, channels, shape, cond_dim, out)
 
 
 class Block(nn.Module):
@@ -104,11 +104,19 @@ class UNet(Network):
     size of the skip connection. Raises IncompatibleError for points.
     """
 
-    def __init__(self, config: UNetConfig, channels: int, shape: tuple[int, ...], cond_dim: int) -> None:
+    def __init__(
+        self,
+        config: UNetConfig,
+        channels: int,
+        shape: tuple[int, ...],
+        cond_dim: int,
+        out: int | None = None,
+    ) -> None:
         super().__init__(
             channels,
             shape,
             cond_dim,
+            out,
             spatial_channels=config.spatial_channels,
             embedding=config.embedding,
         )
@@ -126,12 +134,15 @@ class UNet(Network):
         self.shrink = nn.ModuleList(conv(dims, a, b, kernel=1) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(conv(dims, b, a, kernel=1, gain=0.5**0.5) for a, b in pairwise(widths))
         self.keep = nn.ModuleList(conv(dims, a, a, kernel=1, gain=0.5**0.5) for a in widths[:-1])
-        self.leave = conv(dims, widths[0], channels * patch, gain=0)
+        self.leave = conv(dims, widths[0], self.out * patch, gain=0)
 
     def _heads(self, level: int) -> int:
         config = self.config
         coarse = level >= len(config.widths) - config.attention
         return config.widths[level] // config.head_width if coarse else 0
+
+    def trunk(self) -> list[nn.Module]:
+        return [block for level in (*self.down, *reversed(list(self.up))) for block in level.children()]
 
     def body(self, x: Tensor, e: Tensor) -> Tensor:
         h = self.enter(patchify(x, self.config.unshuffle).movedim(-1, 1))

@@ -1,14 +1,20 @@
 """loss(denoiser, batch, rng) -> (B,); one file per objective, weight and law of times."""
 
 from .base import Objective
+from .bound import Bound
+from .classification import Classification
 from .denoising import Denoising
 from .draws import Draws, LogitNormal, LogNormal, Uniform
+from .hybrid import Hybrid
 from .weights import EDMWeight, MinSNR, SigmoidWeight, Target, Unit, Weight
 
 __all__ = [
+    "Bound",
+    "Classification",
     "Denoising",
     "Draws",
     "EDMWeight",
+    "Hybrid",
     "LogNormal",
     "LogitNormal",
     "MinSNR",

@@ -9,16 +9,15 @@ from torch import Tensor
 
 from ..condition import Batch
 from ..denoiser import Denoiser
+from ..errors import IncompatibleError
+from ..process import Learned, Schedule
 from ..process.base import unsqueeze_like
 from ..rng import Rng
 from .base import Objective
-from .draws import Draws, Uniform
+from .draws import Draws, Uniform, spread
 from .weights import Target, Weight
 
 __all__ = ["Denoising"]
-
-# the fractional parts of multiples of this fill (0, 1) more evenly than any other sequence of the kind
-GOLDEN_RATIO = 0.6180339887498949
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,6 @@ class Denoising(Objective):
 
     With weight = Target() it is the mean squared error of what the network predicts: L_simple of Ho et al.
     2020, eq. 14, for eps; flow matching for velocity; EDM's loss for EDM with LogNormal draws.
-
-    A batch with `index` gets the times of a low-discrepancy sequence of the samples' running numbers, which
-    spreads any stretch of samples evenly over t and lowers the variance of the loss (Kingma et al. 2021,
-    appendix I.1, stratify within a batch; the sequence also does so across batches).
 
     Args:
         weight: w(t).
@@ -41,12 +36,15 @@ class Denoising(Objective):
     draws: Draws = Uniform()
 
     def times(self, denoiser: Denoiser, batch: Batch, rng: Rng) -> Tensor:
-        """(B,) float64 times."""
-        if batch.index is None:
-            u = rng.fork("time").uniform((len(rng), 1), torch.float64, batch.x_0.device)[:, 0]
-        else:
-            u = torch.frac((batch.index.double() + 0.5) * GOLDEN_RATIO)
-        return self.draws.quantile(u.to(batch.x_0.device), denoiser.process.schedule)  # type: ignore[attr-defined]
+        """(B,) float64 times; raises IncompatibleError where the schedule is being learned."""
+        schedule: Schedule = denoiser.process.schedule  # type: ignore[attr-defined]
+        if torch.is_grad_enabled() and isinstance(schedule, Learned) and schedule.in_training:
+            raise IncompatibleError(
+                f"{type(schedule).__name__} would be learned to leave nothing to predict",
+                field="objective",
+                hint="objective=bound objective.variable=time learns it, or choose a fixed schedule",
+            )
+        return self.draws.quantile(spread(batch, rng), schedule)
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: Rng) -> Tensor:
         return self.loss_at(denoiser, batch, self.times(denoiser, batch, rng), rng)

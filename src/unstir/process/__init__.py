@@ -2,19 +2,38 @@
 
 from .base import Process, Schedule
 from .gaussian import Gaussian, Normal
-from .schedule import EDM, BetaLinear, Cosine, Geometric, Linear, Shifted, Sigmoid, ZeroTerminal
+from .learned import BetaVector, BetaVectorConfig, Learned, Monotone, MonotoneConfig
+from .schedule import (
+    EDM,
+    VP,
+    BetaLinear,
+    Cosine,
+    Geometric,
+    Linear,
+    Shifted,
+    Sigmoid,
+    SubVP,
+    ZeroTerminal,
+)
 
 __all__ = [
     "EDM",
+    "VP",
     "BetaLinear",
+    "BetaVector",
+    "BetaVectorConfig",
     "Cosine",
     "Gaussian",
     "Geometric",
+    "Learned",
     "Linear",
+    "Monotone",
+    "MonotoneConfig",
     "Normal",
     "Process",
     "Schedule",
     "Shifted",
     "Sigmoid",
+    "SubVP",
     "ZeroTerminal",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,8 +25,13 @@ class Schedule(ABC):
     """x_t = alpha(t) x_0 + sigma(t) eps for t in [0, 1]: t = 0 is data, t = 1 is noise.
 
     A schedule needs `alpha` and `sigma`, elementwise, in the dtype of t, differentiable by torch; the
-    rest follows from them. Fixed schedules are frozen dataclasses.
+    rest follows from them. Fixed schedules are frozen dataclasses; of learned ones (`learned.py`) those are the
+    settings, and `build` makes the module with the parameters.
     """
+
+    def build(self) -> Schedule:
+        """The schedule that a denoiser works with: itself, unless it is learned."""
+        return self
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -50,11 +56,17 @@ class Schedule(ABC):
 
     def dalpha(self, t: Tensor) -> Tensor:
         """d alpha / dt."""
-        return torch.func.jvp(self.alpha, (t,), (torch.ones_like(t),))[1]
+        return _rate(self.alpha, t)
 
     def dsigma(self, t: Tensor) -> Tensor:
         """d sigma / dt."""
-        return torch.func.jvp(self.sigma, (t,), (torch.ones_like(t),))[1]
+        return _rate(self.sigma, t)
+
+
+def _rate(f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """df/dt, elementwise."""
+    # expanded times share their memory, which jvp refuses
+    return torch.func.jvp(f, (t.contiguous(),), (torch.ones_like(t),))[1]
 
 
 class Process(ABC):

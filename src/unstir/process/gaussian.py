@@ -67,19 +67,28 @@ class Gaussian(Process):
         # a difference of squares as a product keeps its digits for close times
         return ratio, torch.sqrt(((sigma_t - shrunk) * (sigma_t + shrunk)).clamp(min=0))
 
-    def posterior(self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Normal:
+    def posterior(
+        self, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor, variance: Tensor | None = None
+    ) -> Normal:
         """q(x_s | x_t, x_0) = N(mean, std^2) for s < t, with r = alpha_t/alpha_s:
 
             mean = r sigma_s^2/sigma_t^2 x_t + alpha_s sigma_{t|s}^2/sigma_t^2 x_0,
             std  = sigma_{t|s} sigma_s / sigma_t.
 
         Ho et al. 2020, eq. 6 and 7; Kingma et al. 2021, "Variational Diffusion Models", eq. 25, for any pair.
+
+        With x_0 = E[x_0|x_t] and `variance` = Var[x_0|x_t] (B, *S) these are the mean and the standard deviation of
+        q(x_s | x_t): std^2 grows by the factor 1 + (SNR(s) - SNR(t)) variance. Bao et al. 2022, "Estimating the Optimal
+        Covariance with Imperfect Mean".
         """
         ratio, std = self.kernel(s, t)
         sigma_t, sigma_s = self.schedule.sigma(t), self.schedule.sigma(s)
         keep, pull = ratio * (sigma_s / sigma_t) ** 2, self.schedule.alpha(s) * (std / sigma_t) ** 2
         mean = unsqueeze_like(keep, x_t) * x_t + unsqueeze_like(pull, x_t) * x_0
-        return Normal(mean, unsqueeze_like(std * sigma_s / sigma_t, x_t))
+        lower = unsqueeze_like(std * sigma_s / sigma_t, x_t)
+        if variance is None:
+            return Normal(mean, lower)
+        return Normal(mean, torch.sqrt(lower**2 + unsqueeze_like(pull**2, x_t) * variance))
 
     def prior(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,18 @@ from torch import Tensor
 from ..errors import ConfigError, IncompatibleError
 from .base import Schedule
 
-__all__ = ["EDM", "BetaLinear", "Cosine", "Geometric", "Linear", "Shifted", "Sigmoid", "ZeroTerminal"]
+__all__ = [
+    "EDM",
+    "VP",
+    "BetaLinear",
+    "Cosine",
+    "Geometric",
+    "Linear",
+    "Shifted",
+    "Sigmoid",
+    "SubVP",
+    "ZeroTerminal",
+]
 
 
 def _require(ok: bool, field: str, got: object, accepted: str) -> None:
@@ -81,8 +93,39 @@ class Cosine(Schedule):
         return math.cos(math.pi / 2 * self.offset / (1 + self.offset))
 
 
+class Chain(Schedule, ABC):
+    """A discrete chain of T = `steps` steps: log alpha^2 at t = k/T from a table, linear in t between; sigma^2 =
+    1 - alpha^2.
+    """
+
+    steps: int
+
+    @abstractmethod
+    def table(self) -> Tensor:
+        """log alpha^2(k/T) for k = 0..T in float64, falling from 0."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(self._log_alpha_bar(t) / 2)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sqrt(0.0 - torch.expm1(self._log_alpha_bar(t)))
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        table = self.table().to(log_snr.device)
+        value = -torch.nn.functional.softplus(-log_snr.double())
+        k = (torch.searchsorted(-table, -value) - 1).clamp(0, self.steps - 1)
+        t = (k + (value - table[k]) / (table[k + 1] - table[k])) / self.steps
+        return t.clamp(0, 1).to(log_snr.dtype)
+
+    def _log_alpha_bar(self, t: Tensor) -> Tensor:
+        table = self.table().to(t.device)
+        position = t.double() * self.steps
+        k = position.detach().floor().long().clamp(0, self.steps - 1)
+        return torch.lerp(table[k], table[k + 1], position - k).to(t.dtype)
+
+
 @dataclass(frozen=True)
-class BetaLinear(Schedule):
+class BetaLinear(Chain):
     """alpha^2(k/T) = prod_{i<=k} (1 - beta_i), sigma^2 = 1 - alpha^2: the discrete chain, exact at t = k/T.
 
     beta_i runs from beta_1 to beta_T linearly, or with spacing = "scaled" linearly in sqrt(beta) (Stable
@@ -118,30 +161,73 @@ class BetaLinear(Schedule):
         first, last = self.beta_1**power, self.beta_T**power
         return torch.linspace(first, last, self.steps, dtype=torch.float64) ** (1 / power)
 
-    def alpha(self, t: Tensor) -> Tensor:
-        return torch.exp(self._log_alpha_bar(t) / 2)
-
-    def sigma(self, t: Tensor) -> Tensor:
-        return torch.sqrt(0.0 - torch.expm1(self._log_alpha_bar(t)))
-
-    def time(self, log_snr: Tensor) -> Tensor:
-        table = _log_alpha_bar_table(self).to(log_snr.device)
-        value = -torch.nn.functional.softplus(-log_snr.double())
-        k = (torch.searchsorted(-table, -value) - 1).clamp(0, self.steps - 1)
-        t = (k + (value - table[k]) / (table[k + 1] - table[k])) / self.steps
-        return t.clamp(0, 1).to(log_snr.dtype)
-
-    def _log_alpha_bar(self, t: Tensor) -> Tensor:
-        table = _log_alpha_bar_table(self).to(t.device)
-        position = t.double() * self.steps
-        k = position.detach().floor().long().clamp(0, self.steps - 1)
-        return torch.lerp(table[k], table[k + 1], position - k).to(t.dtype)
+    def table(self) -> Tensor:
+        return _log_alpha_bar_table(self)
 
 
 @functools.lru_cache(maxsize=32)
 def _log_alpha_bar_table(schedule: BetaLinear) -> Tensor:
     cumulative = torch.log1p(-schedule.betas()).cumsum(0)
     return torch.cat((torch.zeros(1, dtype=torch.float64), cumulative))
+
+
+@dataclass(frozen=True)
+class _BetaRamp(Schedule, ABC):
+    """log alpha = -B(t)/2, B(t) = beta_min t + (beta_max - beta_min) t^2/2: beta(t) = B'(t) rises linearly."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.beta_min <= self.beta_max < math.inf,
+            "schedule.beta_min",
+            (self.beta_min, self.beta_max),
+            "0 < beta_min <= beta_max",
+        )
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-self._integral(t) / 2)
+
+    def _integral(self, t: Tensor) -> Tensor:
+        """B(t)."""
+        return t * (self.beta_min + (self.beta_max - self.beta_min) / 2 * t)
+
+    def _time_of(self, integral: Tensor) -> Tensor:
+        """The t of a B, by the root of the quadratic in the form that does not cancel."""
+        B = integral.clamp(max=(self.beta_min + self.beta_max) / 2)
+        root = torch.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * B)
+        return (2 * B / (self.beta_min + root)).clamp(max=1)
+
+
+@dataclass(frozen=True)
+class VP(_BetaRamp):
+    """alpha^2 = exp(-B(t)), sigma^2 = 1 - alpha^2, B(t) = beta_min t + (beta_max - beta_min) t^2/2.
+
+    The chain of `BetaLinear` in continuous time: dx = -beta/2 x dt + sqrt(beta) dw with beta(t) = B'(t), from
+    beta_min to beta_max. Song et al. 2021, "Score-Based Generative Modeling through SDEs", eq. 32 and 33.
+    """
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sqrt(0.0 - torch.expm1(-self._integral(t)))
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        return self._time_of(torch.nn.functional.softplus(-log_snr))
+
+
+@dataclass(frozen=True)
+class SubVP(_BetaRamp):
+    """alpha as in `VP`, sigma = 1 - alpha^2: the square of VP's, less noise at every time between the ends.
+
+    dx = -beta/2 x dt + sqrt(beta (1 - alpha^4)) dw. Song et al. 2021, eq. 34 to 36; made for likelihoods.
+    """
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return 0.0 - torch.expm1(-self._integral(t))
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        # sigma/alpha = 1/alpha - alpha = 2 sinh(B/2)
+        return self._time_of(2 * torch.asinh(torch.exp(-log_snr / 2) / 2))
 
 
 @dataclass(frozen=True)
@@ -343,7 +429,7 @@ class ZeroTerminal(Schedule):
             raise IncompatibleError(
                 f"{type(self.schedule).__name__} does not keep alpha^2 + sigma^2 = 1",
                 field="schedule.schedule",
-                hint="ZeroTerminal takes BetaLinear, Cosine or Sigmoid",
+                hint="ZeroTerminal takes BetaLinear, VP, Cosine or Sigmoid",
             )
 
     def alpha(self, t: Tensor) -> Tensor:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal, TypeVar
 
+import torch
+
+from ..guidance import Rule
+from ..networks import ClassifierConfig
 from ..networks.base import NetworkConfig
 from ..objectives import Objective
 from ..parameterization import Parameterization
 from ..process import Schedule
 from ..solvers.base import Solver
-from ..spec import Fraction, Range
+from ..spec import Fraction, Range, complete
 from ..train.optim import AdamW, Muon
 from ..train.settings import Training
 
-__all__ = ["Data", "Recipe", "Request", "Sampling"]
+__all__ = ["Data", "Family", "Recipe", "Request", "Sampling", "Task", "fill", "paced"]
+
+Family = Literal["ddpm", "vp", "subvp", "ve", "edm", "flow", "cosine", "ncsn", "vdm"]
+"""The names of `families.FAMILIES`."""
+Grid = Literal["uniform", "trailing", "log_snr", "karras", "shifted", "exponential", "beta", "optimised"]
+Task = Literal["generate", "classifier"]
+Group = TypeVar("Group", "Data", Training, "Sampling", "Recipe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +56,23 @@ class Sampling:
     """The method that steps from noise to data; see `unstir solvers`."""
     steps: Annotated[int, Range(ge=1, le=10_000)] | None = None
     """Steps of the solver; more are slower and nearer to the exact solution."""
-    grid: Literal["uniform", "trailing", "log_snr", "karras", "shifted"] | None = None
-    """Where on [0, 1] the steps fall."""
+    grid: Grid | None = None
+    """Where on [0, 1] the steps fall; optimised: through `times`."""
+    times: tuple[Fraction, ...] | None = None
+    """Falling from 1 to 0, as `unstir tune` finds them; another number of steps is interpolated."""
     guidance: Annotated[float, Range(ge=0, le=100)] | None = None
-    """Classifier-free guidance: 1 = none, above 1 the label counts more and variety less."""
+    """How far from a weaker opinion: 1 = none, above 1 the label counts more and variety less."""
+    interval: tuple[Fraction, Fraction] | None = None
+    """The times between which guidance acts, as 0.2,0.8; 1 is noise."""
+    rule: Rule | None = None
+    """How guidance combines the two opinions; linear is the classic one."""
+    weaker: str | None = None
+    """Whose opinion guidance leaves: unconditional, attention or layers (the model without these; layers:3,4
+    names blocks), or a worse model: RUN@STEP or a file."""
+    classifier: str | None = None
+    """A classifier of noisy data that guidance follows in place of a weaker opinion: RUN, RUN@STEP or a file."""
+    threshold: Fraction | None = None
+    """Dynamic thresholding at this quantile of |x_0|, as 0.995; 0 = off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +85,8 @@ class Request:
     """Sample i depends on seed + i alone."""
     label: int | str | tuple[int | str, ...] | None = None
     """A class, by number or name, or one for each sample; None: drawn as often as in training."""
+    negative: int | str | None = None
+    """A class for guidance to move away from, in place of none."""
     size: Annotated[int, Range(ge=2, le=4096)] | None = None
     """Side in pixels; None: that of the training data."""
     out: str | None = None
@@ -80,11 +106,15 @@ class Recipe:
     """
 
     data: Data
+    task: Task = "generate"
+    """What is trained: a model that generates, or a classifier of noisy data that guides one."""
+    process: Family | None = None
+    """A family of models (docs/families.md): schedule, parameterization, objective and sampling, where left open."""
     schedule: Schedule | None = None
     """How data becomes noise."""
     parameterization: Parameterization | None = None
     """What the network predicts."""
-    network: NetworkConfig | None = None
+    network: NetworkConfig | ClassifierConfig | None = None
     """The network and its size."""
     objective: Objective | None = None
     """What training minimises."""
@@ -92,3 +122,32 @@ class Recipe:
     """The update rule."""
     training: Training = Training()
     sampling: Sampling = Sampling()
+
+
+def fill(given: Group, measured: Group) -> Group:
+    """`given` with its blanks, those of its groups included, as they are in `measured`.
+
+    Fields alone, given for a component whose kind is open, complete the measured component.
+    """
+
+    def one(value: Any, other: Any) -> Any:
+        return fill(value, other) if isinstance(value, (Data, Training, Sampling)) else complete(value, other)
+
+    return replace(
+        given, **{f.name: one(getattr(given, f.name), getattr(measured, f.name)) for f in fields(given)}
+    )
+
+
+def paced(training: Training, device: torch.device, *, batch: int, samples: int, every: int) -> Training:
+    """The settings with their blanks filled: so long that it sees `samples`, unless steps or time are given."""
+    batch = training.batch or batch
+    endless = training.steps is None and training.time is None
+    return replace(
+        training,
+        steps=math.ceil(samples / batch) if endless else training.steps,
+        batch=batch,
+        device=str(device),
+        checkpoint_every=training.checkpoint_every or every,
+        preview_every=training.preview_every or every,
+        heldout_every=training.heldout_every or every,
+    )

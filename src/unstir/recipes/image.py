@@ -18,9 +18,8 @@ from ..objectives import Denoising, LogitNormal, Target
 from ..parameterization import EDM
 from ..process import Linear
 from ..solvers import DPMpp2M
-from ..spec import complete
 from ..train.optim import Muon
-from .base import Recipe, Sampling
+from .base import Recipe, Sampling, paced
 
 __all__ = ["image", "mirrors"]
 
@@ -29,48 +28,34 @@ BATCH = 64
 
 
 def image(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
-    """The recipe with no None left that the trainer would have to guess."""
+    """What the data suggests, for every setting that may be left open."""
     info = data.info
     size = max(info.shape[1:])
-    training = recipe.training
-    if training.steps is None and training.time is None:
-        # as many samples as a small set can teach, and no more than a large one needs at first
-        samples = min(max(100 * info.count, 150_000), 3_000_000)
-        training = replace(training, steps=math.ceil(samples / (training.batch or BATCH)))
-    training = replace(
-        training,
-        batch=training.batch or BATCH,
-        device=str(device),
-        checkpoint_every=training.checkpoint_every or 500,
-        preview_every=training.preview_every or 500,
-        heldout_every=training.heldout_every or 500,
-    )
-    sampling = Sampling(
-        solver=complete(recipe.sampling.solver, DPMpp2M()),
-        steps=recipe.sampling.steps or 20,
-        grid=recipe.sampling.grid or "uniform",
-        guidance=_first(recipe.sampling.guidance, _guidance(size, bool(info.classes))),
-    )
     return replace(
         recipe,
         data=replace(
             recipe.data,
-            size=recipe.data.size or (size if info.shape[1] == info.shape[2] else None),
-            channels=recipe.data.channels or (1 if info.shape[0] == 1 else 3),
+            size=size if info.shape[1] == info.shape[2] else None,
+            channels=1 if info.shape[0] == 1 else 3,
             flip=mirrors(data) if recipe.data.flip is None else recipe.data.flip,
         ),
-        schedule=complete(recipe.schedule, Linear()),
-        parameterization=complete(recipe.parameterization, EDM(sigma_data=round(info.std, 3))),
-        network=complete(recipe.network, _network(size, info.shape[0])),
-        objective=complete(recipe.objective, Denoising(weight=Target(), draws=LogitNormal())),
-        optimizer=complete(recipe.optimizer, Muon(lr=1e-2)),
-        training=training,
-        sampling=sampling,
+        schedule=Linear(),
+        parameterization=EDM(sigma_data=round(info.std, 3)),
+        network=_network(size, info.shape[0]),
+        objective=Denoising(weight=Target(), draws=LogitNormal()),
+        optimizer=Muon(lr=1e-2),
+        # as many samples as a small set can teach, and no more than a large one needs at first
+        training=paced(
+            recipe.training,
+            device,
+            batch=BATCH,
+            samples=min(max(100 * info.count, 150_000), 3_000_000),
+            every=500,
+        ),
+        sampling=Sampling(
+            solver=DPMpp2M(), steps=20, grid="uniform", guidance=_guidance(size, bool(info.classes))
+        ),
     )
-
-
-def _first(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def _network(size: int, channels: int) -> UNetConfig:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..condition import Condition
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, Moments
 from ..errors import ConfigError
 from ..noise import Noise
 from ..process import Gaussian, Process, Schedule
@@ -39,6 +39,7 @@ class Solver(ABC):
             method's variables do not reach, costs one.
         startup: further calls on the first step, by methods that need a good start to keep their order.
         stochastic: whether fresh noise is drawn.
+        pure: whether x_s is a function of x_t, t and s alone, without noise or history: what `invert` takes.
     """
 
     process: ClassVar[type[Process]]
@@ -59,6 +60,10 @@ class Solver(ABC):
     def stochastic(self) -> bool:
         return False
 
+    @property
+    def pure(self) -> bool:
+        return False
+
     @abstractmethod
     def step(self, denoiser: Bound, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise) -> Step:
         """One step from x_t at t to s < t."""
@@ -77,6 +82,10 @@ class Bound:
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.denoiser(x_t, t, self.cond)
+
+    def moments(self, x_t: Tensor, t: Tensor) -> Moments:
+        """E[x_0|x_t] and Var[x_0|x_t], by one call of a denoiser that knows both."""
+        return self.denoiser.moments(x_t, t, self.cond)
 
     @property
     def process(self) -> Gaussian:
@@ -135,6 +144,13 @@ class Frame:
         if self.variable == "angle":
             return torch.atan2(sigma, alpha)
         return sigma / alpha if self.variable == "sigma" else t
+
+    def time(self, h: Tensor) -> Tensor:
+        """The t at which the coordinate is h."""
+        if self.variable == "time":
+            return h
+        ratio = torch.tan(h) if self.variable == "angle" else h
+        return self.process.schedule.time(-2 * ratio.log())
 
     def slope(self, x_t: Tensor, x_0: Tensor, t: Tensor) -> Tensor:
         """dy/dh at x_t, given the denoised x_0."""

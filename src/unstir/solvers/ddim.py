@@ -44,6 +44,10 @@ class DDIM(Solver):
     def stochastic(self) -> bool:
         return self.eta > 0
 
+    @property
+    def pure(self) -> bool:
+        return self.eta == 0
+
     def step(self, denoiser: Bound, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise) -> Step:
         process = denoiser.process
         x_0 = denoiser(x_t, t)

@@ -29,6 +29,7 @@ class Euler(Solver):
     process = Gaussian
     order = 1
     evaluations = 1
+    pure = True
 
     def step(self, denoiser: Bound, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise) -> Step:
         process = denoiser.process

@@ -50,6 +50,10 @@ class Heun(Solver):
     def stochastic(self) -> bool:
         return self.churn > 0
 
+    @property
+    def pure(self) -> bool:
+        return self.churn == 0
+
     def step(self, denoiser: Bound, x_t: Tensor, t: Tensor, s: Tensor, state: Any, noise: Noise) -> Step:
         process = denoiser.process
         frame = Frame(self.variable, process)
