@@ -179,7 +179,7 @@ def test_the_chain_is_the_product_of_its_betas(schedule: BetaLinear, betas: Tens
 
 
 def test_vp_and_sub_vp_solve_their_equations() -> None:
-    """dx = -beta/2 x dt + g dw moves the variance of x_t | x_0 by d(sigma^2)/dt = g^2 - beta sigma^2. Song et al. 2021."""
+    """dx = -beta/2 x dt + g dw moves the variance of x_t | x_0 by d(sigma^2)/dt = g^2 - beta sigma^2."""
     t = double(0.05, 0.3, 0.7, 0.95)
     beta = 0.1 + 19.9 * t
     noise = [1 - math.exp(-2 * quad(lambda u: 0.1 + 19.9 * u, 0, float(u))[0]) for u in t]

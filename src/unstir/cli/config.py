@@ -17,7 +17,9 @@ COMMANDS = ("train", "sample", "likelihood")
 
 
 def config(
-    command: Annotated[str, typer.Argument(metavar="|".join(COMMANDS), help="The command to list.")] = "train",
+    command: Annotated[
+        str, typer.Argument(metavar="|".join(COMMANDS), help="The command to list.")
+    ] = "train",
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of its settings.")] = False,
     as_json: Json = False,
 ) -> None:

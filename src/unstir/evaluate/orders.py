@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -53,19 +54,19 @@ def _moments(solver: Solver, times: Tensor) -> Tensor:
     alpha, sigma = law.process.scales(times[0], times)
     x = torch.zeros(4 * len(times) + 40, len(stds), dtype=torch.float64)
     x[-1] = 1
-    x = sample(law, solver, times, x, rng=_Unit())
+    x = sample(law, solver, times, x, rng=cast(Rng, _Unit()))
     b, a, c = x[0], x[-1] - x[0], x[1:-1] - x[0]
     start = (alpha * torch.tensor(stds, dtype=torch.float64)) ** 2 + sigma**2
     return torch.stack((b + a * alpha * mean, a**2 * start + c.square().sum(0)))
 
 
-class _Unit(Rng):
-    """A generator whose draws are the unit vectors along the batch, one for each label."""
+class _Unit:
+    """In place of an `Rng`: a generator whose draws are the unit vectors along the batch, one for each label."""
 
     def __init__(self, path: tuple[object, ...] = (), rows: dict[object, int] | None = None) -> None:
         self.path, self.rows = path, {} if rows is None else rows
 
-    def fork(self, *labels: str | int | float | Tensor) -> Rng:
+    def fork(self, *labels: str | int | float | Tensor) -> _Unit:
         words = (float(label) if isinstance(label, Tensor) else label for label in labels)
         return _Unit((*self.path, *words), self.rows)
 

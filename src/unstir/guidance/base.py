@@ -155,7 +155,7 @@ class Notes(NamedTuple):
     now: dict[int, Tensor]
 
 
-class Contrast(Scaled):
+class Contrast(Scaled, ABC):
     """D = rule(weak, strong): away from a weak opinion about x_0, toward a strong one.
 
     Subclasses say what the weak opinion is: without the condition, of a worse model, without attention. At scale

@@ -57,6 +57,12 @@ class LearnedConfig(Schedule, ABC):
     def log_snr(self, t: Tensor) -> Tensor:
         return _start(self).log_snr(t)
 
+    def dalpha(self, t: Tensor) -> Tensor:
+        return _start(self).dalpha(t)  # built here, not inside the derivative
+
+    def dsigma(self, t: Tensor) -> Tensor:
+        return _start(self).dsigma(t)
+
     def time(self, log_snr: Tensor) -> Tensor:
         return _start(self).time(log_snr)
 
