@@ -49,11 +49,9 @@ def main() -> None:
     print("| settings | evaluations | FID | label |\n| --- | --- | --- | --- |")
     row("tuned", tuned)
     few = options.budget // calls
-    for grid in ("uniform", "shifted", "karras", "log_snr"):
-        row(f"untuned solver, `grid={grid}`, {few} steps", plain, steps=few, grid=grid)
-    for steps in (options.budget, plain.config.defaults.steps, 100 // calls):
+    row(f"`grid=shifted`, {few} steps", plain, steps=few, grid="shifted")
+    for steps in (few, options.budget, plain.config.defaults.steps, 100 // calls):
         row(f"the default, {steps} steps", plain, steps=steps)
-    row("Heun, `grid=shifted`, 25 steps", plain, solver="heun", grid="shifted", steps=25)
 
 
 if __name__ == "__main__":
