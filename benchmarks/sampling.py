@@ -18,9 +18,10 @@ import torch
 
 from unstir.codecs import ScaleConfig
 from unstir.embedders import LabelConfig
+from unstir.model import ModelConfig
 from unstir.networks import UNetConfig
 from unstir.parameterization import EDM
-from unstir.pipeline import ModelConfig, Pipeline, load
+from unstir.pipeline import Pipeline, load
 from unstir.process import Linear
 
 

@@ -33,8 +33,9 @@ from .embedders import Label, LabelConfig
 from .errors import CheckpointError, ConfigError, DataError, DeviceError, NumericError
 from .evaluate import heldout_loss
 from .files import Lock, read_json, require_space, write_atomic
+from .model import Defaults, ModelConfig
 from .networks.base import count_parameters
-from .pipeline import Defaults, ModelConfig, Pipeline
+from .pipeline import Pipeline
 from .recipes import Recipe
 from .rng import Rng
 from .spec import dump

@@ -33,7 +33,8 @@ from .condition import Condition
 from .denoiser import Denoiser
 from .errors import ConfigError, UnstirError
 from .files import Lock, replace_sealed
-from .pipeline import Defaults, Pipeline, find_model
+from .model import Defaults, find_model
+from .pipeline import Pipeline
 from .process import Gaussian
 from .rng import Rng
 from .sampling import sample, trajectory

@@ -18,11 +18,12 @@ from unstir.codecs import IdentityConfig
 from unstir.condition import Batch, Condition
 from unstir.denoiser import Denoiser, Moments, Preconditioned
 from unstir.errors import ConfigError, IncompatibleError
+from unstir.model import ModelConfig
 from unstir.networks import AutoencoderConfig, DiTConfig, MLPConfig, UNetConfig
 from unstir.objectives import Bound, Denoising, Hybrid, Unit
 from unstir.objectives.bound import bits, prior, step
 from unstir.parameterization import EDM, V
-from unstir.pipeline import ModelConfig, Pipeline
+from unstir.pipeline import Pipeline
 from unstir.process import (
     BetaLinear,
     BetaVectorConfig,

@@ -21,9 +21,10 @@ from unstir.embedders import LabelConfig
 from unstir.errors import CheckpointError, ConfigError, IncompatibleError, NumericError
 from unstir.files import read_header, write_folder
 from unstir.guidance import Rule
+from unstir.model import FORMAT, ModelConfig, find_model
 from unstir.networks import UNetConfig
 from unstir.parameterization import EDM
-from unstir.pipeline import FORMAT, ModelConfig, Pipeline, find_model
+from unstir.pipeline import Pipeline
 from unstir.process import Linear
 from unstir.rng import Rng
 from unstir.spec import choices

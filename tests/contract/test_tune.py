@@ -18,9 +18,10 @@ from unstir.codecs import IdentityConfig
 from unstir.embedders import LabelConfig
 from unstir.errors import CheckpointError, ConfigError
 from unstir.files import Lock, verify_folder, write_folder
+from unstir.model import Defaults, ModelConfig
 from unstir.networks import MLPConfig
 from unstir.parameterization import EDM
-from unstir.pipeline import Defaults, ModelConfig, Pipeline
+from unstir.pipeline import Pipeline
 from unstir.process import Linear
 from unstir.rng import Rng
 from unstir.solvers import DDIM, DPMpp2M, Heun
