@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "families.md"
@@ -68,6 +69,19 @@ def quality(drawn: Samples) -> dict[str, float]:
     }
 
 
+def picture(runs_: Path) -> None:
+    """Twenty digits of each family, from the same seeds, as docs/images/families.png."""
+    side, left = 34, 70
+    sheet = Image.new("L", (left + 20 * side, len(FAMILIES) * side), 255)
+    for row, name in enumerate(FAMILIES):
+        drawn = load(runs_ / name).sample(n=20, label=[k % 10 for k in range(20)], seed=1)
+        ImageDraw.Draw(sheet).text((4, row * side + 10), name, fill=0)
+        for k, digit in enumerate(drawn.images[..., 0]):
+            enlarged = Image.fromarray(digit).resize((32, 32), Image.Resampling.NEAREST)
+            sheet.paste(enlarged, (left + k * side, row * side + 1))
+    sheet.save(PAGE.parent / "images" / "families.png", optimize=True)
+
+
 def table(results: dict[str, dict[str, Any]]) -> str:
     def cells(found: dict[str, float]) -> list[str]:
         return [f"{found['agreement']:.1%}", f"{found['recall']:.1%}", f"{found['frechet']:.1f}"]
@@ -112,6 +126,7 @@ def main() -> int:
     )
     assert count == 1, f"{PAGE} has {count} places marked families"
     PAGE.write_text(page)
+    picture(options.runs)
     return 0
 
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import paths
+from ..config import document, paths
 from ..errors import DataError
+from ..schema import Schema, components
 from .common import Json, show, table
 from .data import report_on
 
@@ -53,21 +54,22 @@ def inspect(
 def remake(recipe: Mapping[str, Any], ending: str = ".png") -> str:
     """The command that makes a file of this recipe again; what is at its default is left out."""
     words = ["unstir", "sample", str(recipe.get("model", "MODEL"))]
-    known = paths("sample")
-    for key, value in _flat({k: v for k, v in recipe.items() if k not in ABOUT}):
-        path = key if key in known else f"sampling.{key}"
-        if value is not None and (path not in known or value != known[path].get("default")):
-            words.append(f"{key}={_text(value)}")
+    root, known = document("sample"), paths("sample")
+    for key, value in recipe.items():
+        if key not in ABOUT:
+            words += _pairs(key, value, known.get(key) or known.get(f"sampling.{key}", {}), root)
     return shlex.join([*words, f"out=again{ending}"])
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield prefix + key, str(value["name"]).lower()
-            yield from _flat({k: v for k, v in value.items() if k != "name"}, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+def _pairs(key: str, value: Any, setting: Schema, root: Schema) -> Iterator[str]:
+    """key=value, with a component's fields each; a field's default is that of its own component."""
+    if isinstance(value, Mapping):
+        yield f"{key}={str(value['name']).lower()}"
+        fields = components(setting, root).get(value["name"], {}).get("properties", {})
+        for word in (word for word in value if word != "name"):
+            yield from _pairs(f"{key}.{word}", value[word], fields.get(word, {}), root)
+    elif value is not None and ("default" not in setting or value != setting["default"]):
+        yield f"{key}={_text(value)}"
 
 
 def _text(value: Any) -> str:
