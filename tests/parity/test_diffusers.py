@@ -86,7 +86,7 @@ def test_every_step_agrees(name: str, solver: Solver) -> None:
 def test_its_third_order_is_the_second() -> None:
     """One step of length h from exact values is wrong by h^4 where a method has order 3.
 
-    DPM-Solver++ (3M) as published, in diffusers as in k-diffusion, is wrong by h^3: it loses half of the second
+    DPM-Solver++ (3M) as published in diffusers is wrong by h^3: it loses half of the second
     derivative, and the error for x_0 = l^2, l the half-log-SNR, is that half. The exact average of `DPMpp3M` integrates
     every parabola, and so does diffusers' DEIS.
     """

@@ -20,10 +20,10 @@ __all__ = ["DPMpp3M"]
 class DPMpp3M(Solver):
     """x_s = (sigma_s/sigma_t) x_t + sigma_s int e^l p(l) dl over l = log(alpha/sigma), from t to s,
 
-    with p the parabola through the last three x_0, integrated exactly. The published coefficients (diffusers,
-    k-diffusion's `sample_dpmpp_3m_sde`) halve its second derivative and are of order two: tests/parity shows it. The
-    first step makes a further call, so that it is no worse than the others. With eta > 0, see `carry`, fresh noise is
-    added; the weak order is then two. Best for: 20 and more steps.
+    with p the parabola through the last three x_0, integrated exactly. The published coefficients, those of diffusers,
+    halve its second derivative and are of order two: docs/solvers.md shows it. The first step makes a further call, so
+    that it is no worse than the others. With eta > 0, see `carry`, fresh noise is added; the weak order is then two.
+    Best for: 20 and more steps.
     Lu et al. 2022, "DPM-Solver++", section 4.
 
     Args:
