@@ -203,8 +203,9 @@ def _disk_error(path: Path, error: OSError, needed: int) -> CheckpointError:
     free = shutil.disk_usage(folder).free
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     reason = error.strerror or str(error)
+    space = f"; at least {_size(needed)} needed, {_size(free)} free" if full or needed else ""
     return CheckpointError(
-        f"cannot write {path}: {reason}; at least {_size(needed)} needed, {_size(free)} free",
+        f"cannot write {path}: {reason}{space}",
         field=str(path),
         hint="free some space" if full else "check that the folder is writable and its disk healthy",
     )

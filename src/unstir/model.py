@@ -178,6 +178,7 @@ def find_model(model: str | Path, root: Path = Path("runs")) -> Path:
             field="model",
             hint="it has " + ", ".join(f"{name}@{k}" for k in known),
         )
-    runs = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    # a folder of a training that was refused holds no run
+    runs = sorted({p.parent.name for word in ("config.yaml", "checkpoints") for p in root.glob(f"*/{word}")})
     hint = did_you_mean(name, runs, "run") if runs else "give a run directory or a .safetensors file"
     raise CheckpointError(f"there is no model {str(model)!r}", field="model", hint=hint)

@@ -185,6 +185,7 @@ class Pipeline:
             NumericError: the result is not finite.
         """
         chosen = self.chosen(more | {"steps": steps, "solver": solver, "guidance": guidance, "grid": grid})
+        self._require_effect(chosen, more)
         label, negative = _plain(label), _plain(negative)
         if not isinstance(n, int) or n < 1:
             raise ConfigError(f"n is {n!r}", field="n", hint="ask for 1 sample or more")
@@ -225,7 +226,7 @@ class Pipeline:
                 "model_sha256": self.digest,
                 "n": n,
                 "seed": seed,
-                **_words(chosen, negative),
+                **_words(chosen, self.config.defaults, negative),
                 "label": label,
                 "size": size,
                 "exact": exact,
@@ -334,7 +335,9 @@ class Pipeline:
         for part in parts:
             if getattr(self.config, part) != (found := getattr(other.config, part)):
                 raise IncompatibleError(
-                    f"{model} has another {part} than {self.name}: {found}", field=field, hint=hint
+                    f"{model} differs from {self.name} in its {part}: {found or 'none'}",
+                    field=field,
+                    hint=hint,
                 )
         return other
 
@@ -359,12 +362,15 @@ class Pipeline:
         for word, kind in (("solver", Solver), ("rule", Rule)):
             if isinstance(wanted.get(word), str):
                 wanted[word] = _component(wanted[word], kind, word)
-        for word in ("guidance", "threshold"):
+            if word in wanted and not isinstance(wanted[word], kind):
+                raise ConfigError(
+                    f"{word} is {wanted[word]!r}",
+                    field=word,
+                    hint=f"give a name or an object: {_example(kind)}",
+                )
+        for word in ("guidance", "threshold", "times", "interval"):
             if word in wanted:
-                wanted[word] = float(wanted[word])
-        for word in ("times", "interval"):
-            if word in wanted:
-                wanted[word] = tuple(float(t) for t in wanted[word])
+                wanted[word] = _numbers(word, wanted[word])
         if len(wanted.get("interval", (0, 1))) != 2:
             raise ConfigError("interval is no pair of times", field="interval", hint="as interval=0.2,0.8")
         if "times" in wanted:
@@ -429,6 +435,19 @@ class Pipeline:
             )
         return torch.tensor([_class(x, classes) for x in label])
 
+    def _require_effect(self, chosen: Defaults, given: Mapping[str, Any]) -> None:
+        """Refuses what would be passed over in silence."""
+        if chosen.guidance != 1 and not chosen.classifier:
+            return
+        for word in ("weaker", "rule"):
+            usual = (getattr(Defaults(), word), getattr(self.config.defaults, word))
+            if given.get(word) is not None and getattr(chosen, word) not in usual:
+                raise ConfigError(
+                    f"{word}={given[word]} has no effect here",
+                    field=word,
+                    hint="it says how guidance acts: give a guidance other than 1, as guidance=2, and no classifier",
+                )
+
     def _negative(self, chosen: Defaults, label: Any) -> int | None:
         if label is None:
             return None
@@ -472,6 +491,20 @@ class Pipeline:
         }
 
 
+def _example(kind: type) -> str:
+    word, component = next(iter(choices(kind).items()))
+    return f"{word.lower()!r}, {component.__name__}()"
+
+
+def _numbers(field: str, given: Any) -> float | tuple[float, ...]:
+    one = field in ("guidance", "threshold")
+    try:
+        return float(given) if one else tuple(float(number) for number in given)
+    except (TypeError, ValueError):
+        hint = "give a number" if one else "give several numbers, as (1, 0.5, 0) or (0.2, 0.8)"
+        raise ConfigError(f"{field} is {given!r}", field=field, hint=hint) from None
+
+
 def _component(name: str, kind: type, field: str) -> Any:
     """The component of that name with its defaults."""
     known = {word.lower(): component for word, component in choices(kind).items()}
@@ -490,11 +523,11 @@ def _blocks(text: str) -> tuple[int, ...] | None:
     return tuple(map(int, words)) or None
 
 
-def _words(chosen: Defaults, negative: int | str | None) -> dict[str, Any]:
+def _words(chosen: Defaults, defaults: Defaults, negative: int | str | None) -> dict[str, Any]:
     """The settings as a recipe says them, without those that have no effect."""
     idle = {"micro_batch"}
     idle |= {"times"} if chosen.grid != "optimised" else set()
-    idle |= {"threshold"} if chosen.threshold == 0 else set()
+    idle |= {"threshold"} if chosen.threshold == defaults.threshold == 0 else set()
     if chosen.classifier:
         idle |= {"rule", "weaker"}
     else:

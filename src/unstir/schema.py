@@ -271,7 +271,8 @@ def describe(schema: Schema, root: Schema) -> str:
         case "number":
             return "a number" + _range(target)
         case "array" if "prefixItems" in target:
-            return f"{len(target['prefixItems'])} values, comma between"
+            each = dict.fromkeys(describe(item, root) for item in target["prefixItems"])
+            return f"{len(target['prefixItems'])} values, comma between, each {' or '.join(each)}"
         case "array":
             return f"a list (comma between) of: {describe(target['items'], root)}"
         case "object":

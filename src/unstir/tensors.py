@@ -27,8 +27,11 @@ def save_tensors(
     """Write `tensors` at `path`, each value of `metadata` as JSON. Not atomic: a `Content` for `files`."""
     header = {key: json.dumps(value) for key, value in (metadata or {}).items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.touch()
+    mode = path.stat().st_mode  # what the umask leaves; save_file would let nobody else read it
     try:
         save_file(plain, path, metadata=header)
+        path.chmod(mode)
     except SafetensorError as error:  # its only way to report a full or broken disk
         code = errno.ENOSPC if "No space left" in str(error) else errno.EIO
         raise OSError(code, str(error), os.fspath(path)) from error
@@ -48,7 +51,11 @@ def load_tensors(
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}", field=str(path)) from error
+        raise CheckpointError(
+            f"cannot read {path}: {error}",
+            field=str(path),
+            hint="take the file from a good copy or an earlier checkpoint",
+        ) from error
     if expected is not None and (found := differences(tensors, expected)):
         raise CheckpointError(
             f"{path} does not fit this model:\n" + first_lines(found),
@@ -56,7 +63,11 @@ def load_tensors(
             hint="use the settings the file was trained with",
         )
     if broken := non_finite(tensors):
-        raise CheckpointError(f"{path} holds NaN or infinity in:\n" + first_lines(broken), field=str(path))
+        raise CheckpointError(
+            f"{path} holds NaN or infinity in {len(broken)} tensors, such as {broken[0]}",
+            field=str(path),
+            hint="take an earlier checkpoint, RUN@STEP; the model diverged",
+        )
     return tensors
 
 

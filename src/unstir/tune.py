@@ -31,8 +31,9 @@ from torch.nn import functional as F
 from . import times
 from .condition import Condition
 from .denoiser import Denoiser
-from .errors import ConfigError, UnstirError
+from .errors import ConfigError, IncompatibleError, UnstirError
 from .files import Lock, replace_sealed
+from .guidance import CFGPlusPlus
 from .model import Defaults, find_model
 from .pipeline import Pipeline
 from .process import Gaussian
@@ -150,16 +151,17 @@ class Bench:
             x = self.run(settings, rows)
         except UnstirError:  # it diverged, or the guidance does not take this solver
             return math.inf
-        found, wanted = features(x), self._wanted[rows]
+        found, wanted = features(x), self.wanted[rows]
         return float((found - wanted).square().sum(1).mean() / self._spread) ** 0.5
 
     @cached_property
-    def _wanted(self) -> Tensor:
+    def wanted(self) -> Tensor:
+        """The features of the reference, (N, D)."""
         return features(self.run(self.reference, slice(0, len(self.x_1))))
 
     @cached_property
     def _spread(self) -> Tensor:
-        return self._wanted.var(0).sum().clamp(min=1e-12)
+        return self.wanted.var(0).sum().clamp(min=1e-12)
 
     @cached_property
     def course(self) -> tuple[Tensor, Tensor]:
@@ -298,6 +300,12 @@ def tune(
     _within("n", n, 8, 4096)
     base = _untuned(pipe.config.defaults)
     pipe.check(base)
+    if isinstance(base.rule, CFGPlusPlus) and base.guidance != 1:
+        raise IncompatibleError(
+            "solvers and grids are compared, and the scale of CFG++ belongs to DDIM and a number of steps",
+            field="rule",
+            hint="tune a model with another rule: sampling.rule=linear in its training",
+        )
     bench = Bench(pipe, base, n, seed)
     pace = bench.pace()
     budget = _budget(budget, seconds, pace * base.micro_batch)
@@ -308,6 +316,7 @@ def tune(
         )
     few, half, rest = slice(0, max(4, min(n // 4, 256 // budget))), slice(0, n // 2), slice(n // 2, n)
     say(f"reference  {n} samples, {bench.calls(bench.reference)} evaluations each")
+    _ = bench.wanted  # raises where the model gives nothing finite
 
     def error(layout: Layout) -> float:
         return bench.error(layout.settings(base), few)

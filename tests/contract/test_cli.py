@@ -223,6 +223,9 @@ def test_a_closed_pipe_is_no_crash() -> None:
 def test_config_lists_settings_and_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     listed = result(capsys, "config", "train")
     assert listed["training.steps"]["accepts"] == "an integer >= 1 or none"
+    order = result(capsys, "config", "sample")["sampling.solver.order"]
+    assert order["accepts"] == "one of 2, 3; one of 2, 3, 4"  # of DEIS, and of AdamsBashforth
+    assert "AdamsBashforth: past slopes" in order["help"]
     code, out, _ = call(capsys, "config", "train", "--schema")
     assert code == 0
     assert json.loads(out)["properties"]["data"]["required"] == ["source"]
@@ -322,6 +325,30 @@ def test_remake_leaves_defaults_out() -> None:
     recipe = {"model": "m", "n": 16, "seed": 0, "label": None, "solver": {"name": "DDIM", "eta": 0.0}}
     assert remake(recipe) == "unstir sample m solver=ddim out=again.png"
     assert "label=3,5" in remake(recipe | {"label": [3, 5]})
+
+
+@pytest.mark.parametrize(
+    ("solver", "words"),
+    [
+        ({"name": "DEIS", "order": 2, "variable": "time"}, "solver=deis solver.order=2 solver.variable=time"),
+        ({"name": "DEIS", "order": 3, "variable": "log_snr"}, "solver=deis"),
+        ({"name": "AdamsBashforth", "order": 2, "variable": "angle"}, "solver=adamsbashforth"),
+        ({"name": "Langevin", "corrections": 1, "snr": 0.2}, "solver=langevin solver.corrections=1"),
+        (
+            {"name": "Ancestral", "solver": {"name": "Heun", "churn": 0.0, "variable": "time"}, "eta": 1.0},
+            "solver=ancestral solver.solver=heun solver.solver.variable=time",
+        ),
+    ],
+)
+def test_a_default_is_that_of_the_solver_itself(solver: dict[str, Any], words: str) -> None:
+    """Solvers share names of fields, and differ in their defaults."""
+    assert remake({"model": "m", "solver": solver}) == f"unstir sample m {words} out=again.png"
+
+
+def test_a_folder_of_a_refused_training_is_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "digits", "parameterization=eps", "schedule=linear", "out=runs/refused", "-q"]) == 2
+    _, _, err = call(capsys, "sample", "nothing")
+    assert "refused" not in err
 
 
 def test_a_single_file_recipe_is_that_of_one_picture(run: Path, tmp_path: Path) -> None:

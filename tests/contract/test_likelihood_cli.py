@@ -130,6 +130,8 @@ def test_points(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         ("out=scores.txt", "out"),
         ("seed=-1", "seed"),
         ("dequantise=maybe", "dequantise"),
+        ("dequantise=uniform", "dequantise"),
+        ("variance=upper method=ode", "variance"),
     ],
 )
 def test_wrong_settings_are_refused_before_the_model_is_read(
@@ -146,6 +148,7 @@ def test_wrong_settings_are_refused_before_the_model_is_read(
         ("data=no-such-folder end=9", 3, "data.source"),
         ("against=points:moons end=9", 2, "data"),
         ("against=emoji labels=1 end=9", 2, "labels"),
+        ("method=discrete variance=learned end=9", 2, "variance"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(

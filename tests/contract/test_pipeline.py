@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from unstir.embedders import LabelConfig
 from unstir.errors import CheckpointError, ConfigError, IncompatibleError, NumericError
 from unstir.files import read_header, write_folder
 from unstir.guidance import Rule
-from unstir.model import FORMAT, ModelConfig, find_model
+from unstir.model import FORMAT, Defaults, ModelConfig, find_model
 from unstir.networks import UNetConfig
 from unstir.parameterization import EDM
 from unstir.pipeline import Pipeline
@@ -128,6 +129,13 @@ def test_thresholding_keeps_the_range(pipe: Pipeline) -> None:
     assert held.recipe["threshold"] == 0.9
 
 
+def test_thresholding_that_was_switched_off_is_said(pipe: Pipeline) -> None:
+    """Else the recipe would mean the model's own."""
+    clipped = Pipeline(replace(pipe.config, defaults=Defaults(threshold=0.9)), pipe.module)
+    assert clipped.sample(n=1, steps=1, threshold=0).recipe["threshold"] == 0
+    assert "threshold" not in pipe.sample(n=1, steps=1).recipe
+
+
 def test_times_of_ones_own(pipe: Pipeline) -> None:
     own = pipe.sample(n=1, times=(1, 0.75, 0.5, 0.25, 0))
     assert own.images.tobytes() == pipe.sample(n=1, steps=4, grid="uniform").images.tobytes()
@@ -213,10 +221,17 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("interval", {"guidance": 2, "interval": (0.8, 0.2)}),
     ("interval", {"guidance": 2, "interval": (0.8,)}),
     ("interval", {"guidance": 2, "interval": (0.0, float("nan"))}),
+    ("interval", {"guidance": 2, "interval": 0.5}),
+    ("times", {"times": "abc"}),
+    ("guidance", {"guidance": "much"}),
     ("rule", {"rule": "lineal"}),
+    ("rule", {"rule": 3}),
+    ("solver", {"solver": solvers.Heun}),
     ("weaker", {"guidance": 2, "weaker": "attention"}),
     ("weaker", {"guidance": 2, "weaker": "layers:x"}),
     ("weaker", {"guidance": 2, "weaker": "layers:99"}),
+    ("weaker", {"weaker": "layers"}),
+    ("rule", {"rule": "rescaled"}),
     ("threshold", {"threshold": -1}),
     ("threshold", {"threshold": float("nan")}),
     ("negative", {"guidance": 1, "negative": 0}),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,8 +17,9 @@ from unstir import tune as tuning
 from unstir.cli import main
 from unstir.codecs import IdentityConfig
 from unstir.embedders import LabelConfig
-from unstir.errors import CheckpointError, ConfigError
+from unstir.errors import CheckpointError, ConfigError, IncompatibleError, NumericError
 from unstir.files import Lock, verify_folder, write_folder
+from unstir.guidance import CFGPlusPlus
 from unstir.model import Defaults, ModelConfig
 from unstir.networks import MLPConfig
 from unstir.parameterization import EDM
@@ -246,6 +248,44 @@ def test_a_bare_file_is_tuned_by_the_command(
     assert best["calls"] <= 2
     assert words["stored"] == str(file)
     assert list(unstir.load(file).config.defaults.times) == best["settings"]["times"]
+
+
+def test_the_best_is_said_in_settings_of_sample(
+    pipe: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(pipe.save(tmp_path / "points.safetensors"))
+    assert main(["tune", file, "budget=5", "n=8", "-q"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("best"))
+    tuned, again = unstir.load(file).sample(n=2), tmp_path / "again.npz"
+    pipe.save(file)
+    assert main(["sample", file, "n=2", "-q", f"out={again}", *line.split()[1:]]) == 0
+    with np.load(again) as arrays:
+        np.testing.assert_array_equal(arrays["x"], tuned.images)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_search(
+    pipe: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = pipe.save(tmp_path / "points.safetensors")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["tune", str(file), "budget=2", "n=8"]) == 4
+    err = capsys.readouterr().err
+    assert "cannot be written to" in err
+    assert "reference" not in err
+
+
+def test_a_model_that_gives_nothing_finite_is_not_tuned() -> None:
+    broken = make()
+    with torch.no_grad():
+        next(iter(broken.module.parameters())).fill_(math.inf)
+    with pytest.raises(NumericError):
+        tune(broken, 2, n=8)
+
+
+def test_a_scale_that_belongs_to_a_number_of_steps_is_refused() -> None:
+    plus = make(defaults=Defaults(solver=DDIM(), guidance=0.5, rule=CFGPlusPlus()))
+    with pytest.raises(IncompatibleError, match="number of steps"):
+        tune(plus, 4, n=8)
 
 
 @pytest.mark.parametrize(

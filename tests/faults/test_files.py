@@ -207,6 +207,12 @@ def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
 
 
+def test_tensors_are_as_readable_as_other_files(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "x", {"a": torch.zeros(1)})
+    (tmp_path / "y").touch()
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "y").stat().st_mode
+
+
 def test_the_first_ten_differences_are_listed(tmp_path: Path) -> None:
     save_tensors(tmp_path / "x", {f"a{i}": torch.zeros(2) for i in range(8)} | {"same": torch.zeros(1)})
     expected = {f"b{i}": torch.zeros(2) for i in range(8)} | {"same": torch.zeros(1, dtype=torch.float16)}

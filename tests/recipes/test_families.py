@@ -266,5 +266,5 @@ def test_a_conditional_model_and_its_classifier_know_the_same_classes(
 ) -> None:
     pipe = load(unlabelled)
     pipe.config = dataclasses.replace(pipe.config, classes=("cat", "dog"), class_counts=(1, 1))
-    with pytest.raises(IncompatibleError, match="another classes"):
+    with pytest.raises(IncompatibleError, match="in its classes"):
         pipe.sample(n=1, classifier=str(classifier), label=1)

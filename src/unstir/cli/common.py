@@ -87,11 +87,11 @@ def progress(n: int, tell: Callable[[str], None], interval: float = 5.0) -> Call
     return on_batch
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, field: str = "out", hint: str = "choose another out=") -> None:
     """Raises `CheckpointError` where the disk would refuse the result, before it has been computed."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not os.access(folder, os.W_OK) or not folder.is_dir():
-        raise CheckpointError(f"{folder} cannot be written to", field="out", hint="choose another out=")
+        raise CheckpointError(f"{folder} cannot be written to", field=field, hint=hint)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -55,11 +55,15 @@ def _entry(path: str, command: str) -> dict[str, str]:
     kinds = components(known[parent], root) if parent in known else {}
     owners = {name: kind["properties"][last] for name, kind in kinds.items() if last in kind["properties"]}
     meanings = list(owners.values()) or [known[path]]
-    texts = [", ".join(owners), meanings[0].get("description", "")]
+    texts: dict[str, list[str]] = {}  # components share names of fields that mean different things
+    for name, meaning in owners.items() or [("", known[path])]:
+        texts.setdefault(meaning.get("description", ""), []).append(name)
     return {
         "default": " or ".join(dict.fromkeys(map(_default, meanings))),
-        "accepts": describe(meanings[0], root),
-        "help": ": ".join(text for text in texts if text),
+        "accepts": "; ".join(dict.fromkeys(describe(meaning, root) for meaning in meanings)),
+        "help": "\n    ".join(
+            ": ".join(part for part in (", ".join(names), text) if part) for text, names in texts.items()
+        ),
     }
 
 

@@ -16,7 +16,7 @@ from ..schema import Schema, components
 from .common import Json, show, table
 from .data import report_on
 
-__all__ = ["inspect", "remake"]
+__all__ = ["inspect", "remake", "settings_of"]
 
 # what a recipe says about its own making; the rest are settings of `unstir sample`
 ABOUT = ("unstir", "model", "model_sha256")
@@ -53,12 +53,18 @@ def inspect(
 
 def remake(recipe: Mapping[str, Any], ending: str = ".png") -> str:
     """The command that makes a file of this recipe again; what is at its default is left out."""
-    words = ["unstir", "sample", str(recipe.get("model", "MODEL"))]
-    root, known = document("sample"), paths("sample")
-    for key, value in recipe.items():
-        if key not in ABOUT:
-            words += _pairs(key, value, known.get(key) or known.get(f"sampling.{key}", {}), root)
+    settings = settings_of({key: value for key, value in recipe.items() if key not in ABOUT})
+    words = ["unstir", "sample", str(recipe.get("model", "MODEL")), *settings]
     return shlex.join([*words, f"out=again{ending}"])
+
+
+def settings_of(recipe: Mapping[str, Any]) -> list[str]:
+    """KEY=VALUE words that say these settings of `unstir sample`."""
+    root, known = document("sample"), paths("sample")
+    words: list[str] = []
+    for key, value in recipe.items():
+        words += _pairs(key, value, known.get(key) or known.get(f"sampling.{key}", {}), root)
+    return words
 
 
 def _pairs(key: str, value: Any, setting: Schema, root: Schema) -> Iterator[str]:
@@ -92,6 +98,10 @@ def _model(name: str, place: Path, as_json: bool) -> None:
     from ..config import read_file
 
     words = load(name).describe()
+    defaults = words["config"]["defaults"]
+    if words["config"]["network"]["name"] != "Classifier":
+        chosen = {key: defaults[key] for key in ("solver", "grid", "steps", "guidance")}
+        words |= {"sampling": " ".join(settings_of(chosen))}
     if (place / "config.yaml").is_file():
         from ..runs import listing
 

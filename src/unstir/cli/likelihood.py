@@ -55,6 +55,12 @@ def likelihood(arguments: Arguments = None, as_json: Json = False, quiet: Quiet 
     from ..evaluate import roc
 
     pipe, tell = load(model), partial(say, quiet=quiet)
+    if request.variance == "learned" and not pipe.config.variance:
+        raise IncompatibleError(
+            f"variance=learned: {model} knows the mean of x_0, not its variance",
+            field="variance",
+            hint="use variance=lower or upper, or a model trained with objective=hybrid",
+        )
     training, sets = _open(pipe, request)
     end = _best_end(pipe, request, training) if request.end is None else request.end
     found: dict[str, dict[str, Scores]] = {}
@@ -93,6 +99,16 @@ def _check(request: Scoring) -> None:
             "is for method=discrete or method=ode",
         ),
         ("draws", request.draws and every, "means another thing to each method"),
+        (
+            "variance",
+            request.variance != "lower" and request.method in ("bound", "ode"),
+            "is for method=discrete",
+        ),
+        (
+            "dequantise",
+            request.dequantise != "variational" and request.method in ("bound", "discrete"),
+            "is for method=ode",
+        ),
         ("draws", (request.draws or 0) % 2 and not ode, "is odd, and times come in pairs"),
         ("roc", request.roc and alone, "needs against=DATA"),
         ("roc", request.roc and every, "draws the curve of one method"),
@@ -145,6 +161,7 @@ def _open(pipe: Pipeline, request: Scoring) -> tuple[Dataset | None, dict[str, D
             raise DataError(
                 f"{data.info.source} has {len(data)} item to score", field="data", hint="give 2 or more"
             )
+        _batches(pipe, request, data, _rows(data, request.n))  # refuses labels that are not the model's
     return training, sets
 
 

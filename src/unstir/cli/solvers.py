@@ -14,9 +14,10 @@ BEST_FOR = re.compile(r"Best for: (.*?)(?:\.\s|\.$|:\s|$)", re.DOTALL)
 
 
 def solvers(as_json: Json = False) -> None:
-    """List the solvers: their order, claimed and measured here and now, their cost and what they are good for.
+    """List the solvers: order, cost and what each is best for.
 
-    Every solver is shown with its default settings; `unstir config sample` lists them all.
+    The order is the claimed one beside the one measured here and now. Every solver is shown with its default
+    settings; `unstir config sample` lists them all.
 
     \b
     Examples:

@@ -11,7 +11,8 @@ import typer
 from ..config import take
 from ..errors import ConfigError
 from ..schema import check
-from .common import Arguments, Json, Quiet, one_subject, say, show, split, table
+from .common import Arguments, Json, Quiet, one_subject, require_writable, say, show, split, table
+from .inspect import settings_of
 
 if TYPE_CHECKING:
     from ..tune import Trial, Tuning
@@ -48,8 +49,12 @@ def tune(
     settings = _settings(pairs)
 
     from .. import load
+    from ..model import find_model
     from ..tune import store, tune as find
 
+    if not dry_run:
+        hint = "--dry-run only looks; a copy of the model can be tuned"
+        require_writable(find_model(model).resolve(), "model", hint)
     found = find(load(model), **settings, say=partial(say, quiet=quiet))
     path = None if dry_run else store(model, found)
     text = _table(found) + f"\nstored in   {path}" * bool(path)
@@ -67,7 +72,9 @@ def _settings(pairs: dict[str, str]) -> dict[str, Any]:
     checked, problems = check(values, document, document)
     if problems:
         first = problems[0]
-        raise ConfigError(first.message, field=first.field, hint=first.hint or "for example budget=8")
+        raise ConfigError(
+            first.message, field=first.field, hint=first.hint or "for example budget=8, or seconds=2"
+        )
     if len(checked.keys() & {"budget", "seconds"}) != 1:
         raise ConfigError(
             "give a budget or seconds", field="budget", hint="for example budget=8, or seconds=2"
@@ -76,13 +83,16 @@ def _settings(pairs: dict[str, str]) -> dict[str, Any]:
 
 
 def _table(found: Tuning) -> str:
+    from ..spec import dump
+
     head = ("", "solver", "steps", "guided", "calls", "error", "to untuned", "s/sample")
     rows = [(str(k + 1), *_row(trial, found)) for k, trial in enumerate(found.trials)]
-    best = found.best.settings
-    grid = ",".join(f"{t:.4g}" for t in best.times)
+    best = dump(found.best.settings, type(found.best.settings))
+    idle = {"interval"} if best["guidance"] == 1 else set()
+    chosen = {key: best[key] for key in ("solver", "times", "interval") if key not in idle}
     return (
         table(head, [*rows, ("untuned", *_row(found.untuned, found))])
-        + f"\n\nbest        solver={type(best.solver).__name__.lower()} times={grid}"
+        + f"\n\nbest        {' '.join(settings_of(chosen))}"
         + f"\nerror       distance from {found.reference_calls} evaluations, of the samples' spread"
     )
 
@@ -90,7 +100,8 @@ def _table(found: Tuning) -> str:
 def _row(trial: Trial, found: Tuning) -> tuple[object, ...]:
     low, high = trial.settings.interval
     guided = "no" if trial.settings.guidance == 1 else f"{low:.2f}-{high:.2f}"
-    ratio = 20 * math.log10(trial.error / found.untuned.error) if found.untuned.error > 0 else 0.0
+    share = trial.error / found.untuned.error if found.untuned.error > 0 else 1.0
+    ratio = 20 * math.log10(share) if share > 0 else -math.inf
     name = type(trial.settings.solver).__name__.lower()
     error, pace = f"{trial.error:.1%}", f"{trial.seconds:.3g}"
     return (name, trial.settings.steps, guided, trial.calls, error, f"{ratio:+.1f} dB", pace)

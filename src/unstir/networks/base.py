@@ -119,7 +119,7 @@ class Network(nn.Module, ABC):
             raise ConfigError(
                 f"block {wrong[0]} has no {part}" if there else f"there is no block {wrong[0]}",
                 field="weaker",
-                hint=f"blocks with {part}: {', '.join(map(str, having))}",
+                hint="there are " + ", ".join(map(str, having)) + f" with {part}" * there,
             )
         switched = (module for k in chosen for module in having[k])
         return replaced(

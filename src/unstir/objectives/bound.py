@@ -108,7 +108,7 @@ def reconstruction(schedule: Schedule, x_0: Tensor, t: Tensor, levels: int | Non
     r = (torch.exp(log_snr / 2) * 2 / (levels - 1)).to(x_0.dtype)
     eps = rng.normal(tuple(x_0.shape), x_0.dtype, x_0.device)
     # the terms are exp(eps^2/2 - (j r - eps)^2/2): seven standard deviations from the largest there is nothing to add
-    reach = math.ceil(min(levels - 1, (float(eps.abs().max()) + 7) / max(float(r), 1e-3)))
+    reach = math.ceil(min(levels - 1, (float(eps.abs().max()) + 7) / max(float(r.detach()), 1e-3)))
     jump, total = r * eps, torch.ones_like(x_0)
     for j in (*range(-reach, 0), *range(1, reach + 1)):
         there = (place + j > -0.5) & (place + j < levels - 0.5)

@@ -285,7 +285,7 @@ def _require_sigmas(sigma_min: float, sigma_max: float) -> None:
     _require(
         0 < sigma_min < sigma_max < math.inf,
         "schedule.sigma_min",
-        (sigma_min, sigma_max),
+        f"{sigma_min} and sigma_max {sigma_max}",
         "0 < sigma_min < sigma_max",
     )
 
