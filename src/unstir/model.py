@@ -16,6 +16,7 @@ from .embedders import LabelConfig
 from .errors import CheckpointError, IncompatibleError, did_you_mean
 from .files import read_header, verify_file
 from .guidance import Linear, Rule
+from .guidance.base import check_interval
 from .networks import ClassifierConfig
 from .networks.base import NetworkConfig
 from .parameterization import Parameterization
@@ -57,6 +58,9 @@ class Defaults:
     """Percentile of dynamic thresholding, 0 = off."""
     micro_batch: int = 16
     """Samples per network call in exact mode: always this many, padded, so that no neighbour changes a bit."""
+
+    def __post_init__(self) -> None:
+        check_interval(self.interval)
 
     @classmethod
     def of(cls, sampling: Any) -> Defaults:

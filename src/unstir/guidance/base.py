@@ -18,7 +18,7 @@ from ..modules import Part, twin
 from ..process import Process
 from ..process.base import unsqueeze_like
 
-__all__ = ["Contrast", "Guided", "Linear", "Place", "Rule", "Scale", "Scaled"]
+__all__ = ["Contrast", "Guided", "Linear", "Place", "Rule", "Scale", "Scaled", "check_interval"]
 
 
 class Guided(Denoiser):
@@ -55,6 +55,17 @@ Scale = float | Callable[[float], float]
 """A number, or a function of t."""
 
 
+def check_interval(interval: tuple[float, float]) -> None:
+    """ConfigError unless it is 0 <= low < high <= 1."""
+    low, high = interval
+    if not 0 <= low < high <= 1:
+        raise ConfigError(
+            f"interval is {low:g},{high:g}",
+            field="interval",
+            hint="give two times 0 <= low < high <= 1, as interval=0.2,0.8; 1 is pure noise",
+        )
+
+
 class Scaled(Guided):
     """Guidance of a strength that may change with time.
 
@@ -75,14 +86,8 @@ class Scaled(Guided):
         self, denoiser: Denoiser, scale: Scale, *, interval: tuple[float, float] = (0.0, 1.0)
     ) -> None:
         super().__init__(denoiser)
-        low, high = interval
-        if not 0 <= low < high <= 1:
-            raise ConfigError(
-                f"interval is {low:g},{high:g}",
-                field="interval",
-                hint="give two times 0 <= low < high <= 1, as interval=0.2,0.8; 1 is pure noise",
-            )
-        self.scale, self.interval = scale, (low, high)
+        check_interval(interval)
+        self.scale, self.interval = scale, interval
         if not callable(scale):
             self._checked(scale)
 
@@ -125,7 +130,13 @@ class Place(NamedTuple):
 
 
 class Rule(ABC):
-    """How two opinions about x_0 become one; a frozen dataclass whose every field has a default."""
+    """How two opinions about x_0 become one; a frozen dataclass whose every field has a default.
+
+    Attributes:
+        most: the largest scale it is defined for.
+    """
+
+    most: ClassVar[float] = math.inf
 
     def scale(self, scale: Tensor, place: Place) -> Tensor:
         """The scale that `combine` gets for the one that was asked for, elementwise; 1 = strong, 0 = weak."""
@@ -185,6 +196,12 @@ class Contrast(Scaled, ABC):
     ) -> None:
         super().__init__(denoiser, scale, interval=interval)
         self.weaker, self.rule = weaker, rule or Linear()
+        if not callable(scale) and scale > self.rule.most:
+            raise ConfigError(
+                f"guidance is {scale:g} with {type(self.rule).__name__}",
+                field="guidance",
+                hint=f"accepted with this rule: 0 to {self.rule.most:g}",
+            )
         self.notes: Notes | None = None
 
     def weak(self, x_t: Tensor, t: Tensor, cond: Condition | None) -> Tensor:

@@ -22,13 +22,15 @@ class CFGPlusPlus(Rule):
 
         w = alpha_s scale / (alpha_s - alpha_t sigma_s/sigma_t),
 
-    large for short steps and `scale` on the step to sigma_s = 0. Useful scales are below 1: each step adds
+    large for short steps and `scale` on the step to sigma_s = 0. Scales go up to 1: each step adds
     alpha_s scale (strong - weak) however short it is, so twice the steps guide about twice as much, and there is no
     limit of many steps. Exact for `DDIM`; other solvers of first order add a little more or less, by a share that
     falls with the step. Those of higher order, which would take w for part of the differential equation, and
     stochastic ones are refused.
     Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance for Diffusion Models", algorithm 2.
     """
+
+    most = 1.0
 
     def scale(self, scale: Tensor, place: Place) -> Tensor:
         if place.s is None:  # outside a step, as on one to clean data
