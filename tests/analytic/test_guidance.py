@@ -169,6 +169,10 @@ def test_a_model_does_not_guide_itself() -> None:
 def test_costs_what_it_must(rule: Rule, scale: float, calls: int) -> None:
     """Scale 1 is the strong opinion and scale 0 the weak one, bit for bit, whatever the rule."""
     denoiser = Counting(mixture(Linear()))
+    if scale > rule.largest_scale:
+        with pytest.raises(ConfigError, match="guidance is 4"):
+            ClassifierFree(denoiser, scale, rule=rule)
+        return
     guided = ClassifierFree(denoiser, scale, rule=rule)(X, double(0.5), CLASS_A)
     assert denoiser.calls == calls
     if scale in (0.0, 1.0):
@@ -212,7 +216,7 @@ def test_scale_may_depend_on_time() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=label)
 def test_every_solver_takes_it_or_says_why_not(rule: Rule) -> None:
     """From pure noise to data, in two steps."""
-    guided = ClassifierFree(mixture(Cosine()), 2.0, CLASS_B, rule=rule)
+    guided = ClassifierFree(mixture(Cosine()), min(2.0, rule.largest_scale / 2), CLASS_B, rule=rule)
     for solver in SOLVERS:
         first = (solver.order, solver.evaluations, solver.stochastic) == (1, 1, False)
         if isinstance(rule, CFGPlusPlus) and not first:
@@ -344,7 +348,9 @@ def test_projected_shortens_long_differences_only() -> None:
 def test_rules_take_equal_opinions() -> None:
     denoiser = mixture(Cosine())
     for rule in RULES:
-        found = Autoguidance(denoiser, denoiser, 3.0, rule=rule)(X, double(0.5), CLASS_A)
+        found = Autoguidance(denoiser, denoiser, min(3.0, rule.largest_scale / 2), rule=rule)(
+            X, double(0.5), CLASS_A
+        )
         assert torch.allclose(found, denoiser(X, double(0.5), CLASS_A), rtol=1e-12)
 
 

@@ -83,7 +83,7 @@ def test_a_sample_is_the_same_alone_and_among_others(pipe: Pipeline, solver: str
 
 @pytest.mark.parametrize("rule", choices(Rule))
 def test_every_rule_guides(pipe: Pipeline, rule: str) -> None:
-    drawn = pipe.sample(n=2, steps=2, label=1, solver="ddim", guidance=3.0, rule=rule)
+    drawn = pipe.sample(n=2, steps=2, label=1, solver="ddim", guidance=0.5, rule=rule)
     assert drawn.recipe["rule"]["name"] == rule
     assert drawn.images.tobytes() != pipe.sample(n=2, steps=2, label=1, solver="ddim").images.tobytes()
 
@@ -237,7 +237,8 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("negative", {"guidance": 1, "negative": 0}),
     ("negative", {"guidance": 2, "negative": "dog"}),
     ("negative", {"guidance": 2, "negative": 0, "weaker": "layers"}),
-    ("solver", {"guidance": 2, "rule": "cfgplusplus", "solver": "heun"}),
+    ("solver", {"guidance": 0.5, "rule": "cfgplusplus", "solver": "heun"}),
+    ("guidance", {"guidance": 2, "rule": "cfgplusplus", "solver": "ddim"}),
     ("intervall", {"intervall": (0, 1)}),
 ]
 

@@ -242,7 +242,7 @@ def test_the_recipe_of_a_guided_sample_makes_it_again(
         ("train points:moons flip=true", 2, "leave flip out"),
         ("train digits solver=ddpm solver.variance=learned", 2, "objective=hybrid"),
         ("train digits labels=false sampling.guidance=2", 2, "leave guidance out"),
-        ("train digits sampling.rule=cfg_plus_plus sampling.guidance=2", 2, "use solver=ddim"),
+        ("train digits sampling.rule=cfg_plus_plus sampling.guidance=0.5", 2, "use solver=ddim"),
         ("train digits sampling.weaker=attention sampling.guidance=2", 2, "no attention to switch off"),
     ],
 )

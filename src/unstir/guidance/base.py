@@ -133,10 +133,10 @@ class Rule(ABC):
     """How two opinions about x_0 become one; a frozen dataclass whose every field has a default.
 
     Attributes:
-        most: the largest scale it is defined for.
+        largest_scale: beyond which it is not defined.
     """
 
-    most: ClassVar[float] = math.inf
+    largest_scale: ClassVar[float] = math.inf
 
     def scale(self, scale: Tensor, place: Place) -> Tensor:
         """The scale that `combine` gets for the one that was asked for, elementwise; 1 = strong, 0 = weak."""
@@ -196,11 +196,11 @@ class Contrast(Scaled, ABC):
     ) -> None:
         super().__init__(denoiser, scale, interval=interval)
         self.weaker, self.rule = weaker, rule or Linear()
-        if not callable(scale) and scale > self.rule.most:
+        if not callable(scale) and scale > self.rule.largest_scale:
             raise ConfigError(
                 f"guidance is {scale:g} with {type(self.rule).__name__}",
                 field="guidance",
-                hint=f"accepted with this rule: 0 to {self.rule.most:g}",
+                hint=f"accepted with this rule: 0 to {self.rule.largest_scale:g}",
             )
         self.notes: Notes | None = None
 

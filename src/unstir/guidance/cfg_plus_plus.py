@@ -30,7 +30,7 @@ class CFGPlusPlus(Rule):
     Chung et al. 2024, "CFG++: Manifold-constrained Classifier Free Guidance for Diffusion Models", algorithm 2.
     """
 
-    most = 1.0
+    largest_scale = 1.0
 
     def scale(self, scale: Tensor, place: Place) -> Tensor:
         if place.s is None:  # outside a step, as on one to clean data
