@@ -24,7 +24,7 @@ from unstir.pipeline import Pipeline, load
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?", default=Path("runs/bench-fashion"))
     parser.add_argument("--budget", type=int, default=8)
     parser.add_argument("--n", type=int, default=2000)
     options = parser.parse_args()
