@@ -263,12 +263,14 @@ def finish(child: int) -> int:
 
 
 def test_killed_at_random_moments_and_resumed_it_ends_as_if_never_stopped(tmp_path: Path) -> None:
-    assert finish(start(tmp_path / "whole")) == 0
+    began = time.monotonic()
+    assert finish(start(tmp_path / "whole", steps=120)) == 0
+    whole_time = time.monotonic() - began
     random, kills, code = Random(0), 0, -signal.SIGKILL
     while code != 0:
-        child = start(tmp_path / "killed")
+        child = start(tmp_path / "killed", steps=120)
         if kills < 10:
-            time.sleep(random.uniform(0, 0.15))
+            time.sleep(random.uniform(0, whole_time / 5))  # four lives cannot be enough
             os.kill(child, signal.SIGKILL)
         code = finish(child)
         kills += code == -signal.SIGKILL
@@ -276,7 +278,7 @@ def test_killed_at_random_moments_and_resumed_it_ends_as_if_never_stopped(tmp_pa
     whole, killed = (load_latest(tmp_path / name) for name in ("whole", "killed"))
     assert whole is not None
     assert killed is not None
-    assert whole.state.counters["step"] == killed.state.counters["step"] == 40
+    assert whole.state.counters["step"] == killed.state.counters["step"] == 120
     assert all(torch.equal(x, killed.state.tensors[name]) for name, x in whole.state.tensors.items())
     logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "killed")]
     losses = [[(r["step"], r["loss"].hex()) for r in map(json.loads, log)] for log in logs]
