@@ -13,7 +13,7 @@ from ..errors import ConfigError, NumericError
 from ..noise import Noise
 from ..process import Gaussian
 from ..process.base import unsqueeze_like
-from .base import Bound, Frame, Solver, Step, hold
+from .base import Bound, Frame, Solver, Step, check_choice, hold
 from .runge_kutta import mean, stages
 
 __all__ = ["Adaptive"]
@@ -117,8 +117,7 @@ class Adaptive(Solver):
     evaluations = None
 
     def __post_init__(self) -> None:
-        if self.pair not in PAIRS:
-            raise ConfigError(f"pair is {self.pair!r}", field="solver.pair", hint="accepted: 'dp54', 'bs32'")
+        check_choice("pair", self.pair, "dp54", "bs32")
         if not 0 <= self.rtol < 1:
             raise ConfigError(f"rtol is {self.rtol}", field="solver.rtol", hint="accepted: 0 <= rtol < 1")
         if not 0 < self.atol < 1:

@@ -15,7 +15,7 @@ from ..noise import Noise
 from ..process import Gaussian, Process, Schedule
 from ..process.base import unsqueeze_like
 
-__all__ = ["Bound", "Frame", "Solver", "Step", "Variable", "hold"]
+__all__ = ["Bound", "Frame", "Solver", "Step", "Variable", "check_choice", "check_range", "hold"]
 
 
 class Step(NamedTuple):
@@ -98,6 +98,20 @@ class Bound:
         return self.process.schedule
 
 
+def check_range(field: str, value: float, low: float, high: float) -> None:
+    """ConfigError unless low <= value <= high."""
+    if not low <= value <= high:
+        hint = f"accepted: {low} <= {field} <= {high}"
+        raise ConfigError(f"{field} is {value}", field=f"solver.{field}", hint=hint)
+
+
+def check_choice(field: str, value: object, *accepted: object) -> None:
+    """ConfigError unless the value is one of the accepted."""
+    if value not in accepted:
+        hint = f"accepted: {', '.join(map(repr, accepted))}"
+        raise ConfigError(f"{field} is {value!r}", field=f"solver.{field}", hint=hint)
+
+
 def hold(process: Gaussian, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """x_s = alpha_s x_0 + sigma_s eps = (sigma_s/sigma_t) x_t + (alpha_s - alpha_t sigma_s/sigma_t) x_0.
 
@@ -122,12 +136,7 @@ class Frame:
     """
 
     def __init__(self, variable: Variable, process: Gaussian) -> None:
-        if variable not in ("angle", "sigma", "time"):
-            raise ConfigError(
-                f"variable is {variable!r}",
-                field="solver.variable",
-                hint="accepted: 'angle', 'sigma', 'time'",
-            )
+        check_choice("variable", variable, "angle", "sigma", "time")
         self.variable = variable
         self.process = process
 

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..noise import Noise
 from ..process import Gaussian
 from ..process.base import unsqueeze_like
-from .base import Bound, Solver, Step, hold
+from .base import Bound, Solver, Step, check_range, hold
 
 __all__ = ["DDIM"]
 
@@ -37,8 +36,7 @@ class DDIM(Solver):
     evaluations = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ConfigError(f"eta is {self.eta}", field="solver.eta", hint="accepted: 0 <= eta <= 1")
+        check_range("eta", self.eta, 0, 1)
 
     @property
     def stochastic(self) -> bool:

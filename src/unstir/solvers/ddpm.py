@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..noise import Noise
 from ..process import Gaussian
 from ..process.base import unsqueeze_like
-from .base import Bound, Solver, Step
+from .base import Bound, Solver, Step, check_choice
 
 __all__ = ["DDPM"]
 
@@ -39,12 +38,7 @@ class DDPM(Solver):
     stochastic = True
 
     def __post_init__(self) -> None:
-        if self.variance not in ("lower", "upper", "learned"):
-            raise ConfigError(
-                f"variance is {self.variance!r}",
-                field="solver.variance",
-                hint="accepted: 'lower', 'upper', 'learned'",
-            )
+        check_choice("variance", self.variance, "lower", "upper", "learned")
 
     @property
     def order(self) -> int | None:

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ..noise import Noise
 from ..process import Gaussian
-from .base import Bound, Solver, Step
-from .exponential import check_choice
+from .base import Bound, Solver, Step, check_choice
 from .multistep import Eps, multistep
 
 __all__ = ["DEIS"]

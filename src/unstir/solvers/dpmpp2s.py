@@ -10,8 +10,8 @@ from torch import Tensor
 from ..noise import Noise
 from ..process import Gaussian
 from ..process.base import unsqueeze_like
-from .base import Bound, Solver, Step
-from .exponential import carry, check_range
+from .base import Bound, Solver, Step, check_range
+from .exponential import carry
 
 __all__ = ["DPMpp2S"]
 

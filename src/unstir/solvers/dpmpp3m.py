@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ..noise import Noise
 from ..process import Gaussian
-from .base import Bound, Solver, Step
-from .exponential import check_range
+from .base import Bound, Solver, Step, check_range
 from .multistep import Data, multistep
 
 __all__ = ["DPMpp3M"]

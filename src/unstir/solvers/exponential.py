@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..process import Schedule
 from ..process.base import unsqueeze_like
 
@@ -19,26 +18,10 @@ __all__ = [
     "Node",
     "average",
     "carry",
-    "check_choice",
-    "check_range",
     "half_log_snr",
     "interpolate",
     "recent",
 ]
-
-
-def check_range(field: str, value: float, low: float, high: float) -> None:
-    """ConfigError unless low <= value <= high."""
-    if not low <= value <= high:
-        hint = f"accepted: {low} <= {field} <= {high}"
-        raise ConfigError(f"{field} is {value}", field=f"solver.{field}", hint=hint)
-
-
-def check_choice(field: str, value: object, *accepted: object) -> None:
-    """ConfigError unless the value is one of the accepted."""
-    if value not in accepted:
-        hint = f"accepted: {', '.join(map(repr, accepted))}"
-        raise ConfigError(f"{field} is {value!r}", field=f"solver.{field}", hint=hint)
 
 
 def half_log_snr(schedule: Schedule, t: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..noise import Noise
 from ..process import Gaussian
-from .base import Bound, Solver, Step
-from .exponential import check_range
+from .base import Bound, Solver, Step, check_range
 from .multistep import Data, corrected
 
 __all__ = ["SASolver"]

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from ..noise import Noise
 from ..process import Gaussian
-from .base import Bound, Solver, Step
+from .base import Bound, Solver, Step, check_choice
 from .dpmpp2m import midpoint
-from .exponential import check_choice
 from .multistep import Data, corrected
 
 __all__ = ["UniPC"]
