@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from .condition import Condition
 from .errors import IncompatibleError
 from .modules import Divisible, Part, twin
+from .noise import Noise
 from .parameterization import Parameterization
 from .process import Gaussian, Process, Schedule
 from .process.base import unsqueeze_like
 
-__all__ = ["Denoiser", "Moments", "Preconditioned", "input_scale", "noise_level"]
+__all__ = ["Denoiser", "Moments", "Move", "Preconditioned", "input_scale", "noise_level"]
 
 # beyond this the network could not tell noise levels apart: signal or noise is below 5e-5
 MAX_LOG_SNR = 20.0
@@ -36,6 +37,16 @@ class Moments(NamedTuple):
 
     mean: Tensor
     variance: Tensor
+
+
+class Move(NamedTuple):
+    """A step as a solver made it: from x_t at t to x_s at s, with the x_0 that it took; all (B, *S)."""
+
+    x_s: Tensor
+    x_0: Tensor
+    x_t: Tensor
+    t: Tensor
+    s: Tensor
 
 
 class Denoiser(nn.Module, ABC):
@@ -65,6 +76,10 @@ class Denoiser(nn.Module, ABC):
         steps, finds here s and a `memory` that lives as long as the trajectory.
         """
         return self
+
+    def settle(self, move: Move, cond: Condition | None, noise: Noise) -> Tensor:
+        """x_s, which guidance that acts on the sample itself, beside x_0, may change after a solver's step."""
+        return move.x_s
 
     def check(self, solver: Any) -> None:
         """Raises IncompatibleError where this denoiser cannot be stepped by the solver."""

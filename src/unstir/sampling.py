@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .condition import Condition
-from .denoiser import Denoiser
+from .denoiser import Denoiser, Move
 from .errors import ConfigError, IncompatibleError, NumericError
 from .noise import Noise
 from .process.base import unsqueeze_like
@@ -60,9 +60,10 @@ def _steps(
             noise = Noise(rng.fork("after", place), x)
             yield Step(x, x)
             continue
-        step = solver.step(Bound(denoiser.during(t, s, memory), cond), x, t, s, state, noise)
-        x, state = step.x, step.state
-        yield step
+        now = denoiser.during(t, s, memory)
+        step = solver.step(Bound(now, cond), x, t, s, state, noise)
+        x, state = now.settle(Move(step.x, step.x_0, x, t, s), cond, noise), step.state
+        yield step._replace(x=x)
 
 
 def _check(denoiser: Denoiser, solver: Solver, times: Tensor) -> None:

@@ -26,6 +26,7 @@ from unstir.guidance import (
     Contrast,
     Guided,
     Linear as LinearRule,
+    Method,
     PerturbedAttention,
     Projected,
     Rescaled,
@@ -55,8 +56,8 @@ def only(k: int, n: int = 4) -> Condition:
 
 
 @pytest.mark.parametrize("name", guidance.__all__)
-def test_what_is_exported_is_guidance_or_a_rule(name: str) -> None:
-    assert issubclass(getattr(guidance, name), (Guided, Rule))
+def test_what_is_exported_is_guidance_a_rule_or_a_method(name: str) -> None:
+    assert issubclass(getattr(guidance, name), (Guided, Rule, Method))
 
 
 # -- contrasts ---------------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ..condition import Condition
-from ..denoiser import Denoiser, Moments
+from ..denoiser import Denoiser, Moments, Move
 from ..errors import ConfigError
 from ..modules import Part, twin
+from ..noise import Noise
 from ..process import Process
 from ..process.base import unsqueeze_like
 
@@ -39,6 +40,9 @@ class Guided(Denoiser):
     def during(self, t: Tensor, s: Tensor, memory: dict[Any, Any]) -> Denoiser:
         inner = self.denoiser.during(t, s, memory)
         return self if inner is self.denoiser else twin(self, denoiser=inner)
+
+    def settle(self, move: Move, cond: Condition | None, noise: Noise) -> Tensor:
+        return self.denoiser.settle(move, cond, noise)
 
     def check(self, solver: Any) -> None:
         self.denoiser.check(solver)

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import times
-from .classifier import NoisyClassifier
-from .codecs import Codec
-from .condition import Condition
-from .denoiser import Denoiser, Preconditioned
-from .embedders import Label
-from .errors import ConfigError, IncompatibleError, did_you_mean
-from .files import sha256, write_atomic
-from .guidance import (
+from .. import times
+from ..classifier import NoisyClassifier
+from ..codecs import Codec
+from ..condition import Condition
+from ..denoiser import Denoiser, Preconditioned
+from ..embedders import Label
+from ..errors import ConfigError, IncompatibleError, did_you_mean
+from ..files import sha256, write_atomic
+from ..guidance import (
     Autoguidance,
     ClassifierFree,
     ClassifierGuided,
@@ -29,13 +29,13 @@ from .guidance import (
     SkipLayers,
     Threshold,
 )
-from .model import Defaults, ModelConfig, find_model, read_model, write_model
-from .networks.base import count_parameters
-from .process import Gaussian
-from .rng import Rng
-from .sampling import sample
-from .solvers.base import Solver, Step
-from .spec import choices, dump
+from ..model import Defaults, ModelConfig, find_model, read_model, write_model
+from ..networks.base import count_parameters
+from ..process import Gaussian
+from ..rng import Rng
+from ..sampling import sample
+from ..solvers.base import Solver, Step
+from ..spec import choices, dump
 
 __all__ = ["Pipeline", "Samples", "load"]
 
@@ -65,12 +65,12 @@ class Samples:
 
     def save(self, path: str | Path) -> Path:
         """Write a grid (.png; one sample: the bare picture), arrays (.npz), a movie (.gif) or a folder of files."""
-        from .modalities import write_samples
+        from ..modalities import write_samples
 
         return write_samples(self, path)
 
     def _repr_png_(self) -> bytes:
-        from .modalities import grid_png
+        from ..modalities import grid_png
 
         return grid_png(self)
 
@@ -562,7 +562,7 @@ def _plain(label: Any) -> Any:
 
 
 def _version() -> str:
-    from . import __version__
+    from .. import __version__
 
     return __version__
 
