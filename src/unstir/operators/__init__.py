@@ -2,12 +2,14 @@
 
 from .base import SVD, Measurement, Operator
 from .mask import Mask
+from .matrix import Matrix
 from .noise import GaussianNoise, PoissonNoise
 
 __all__ = [
     "SVD",
     "GaussianNoise",
     "Mask",
+    "Matrix",
     "Measurement",
     "Operator",
     "PoissonNoise",
