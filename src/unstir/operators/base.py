@@ -9,10 +9,10 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from ..errors import IncompatibleError
+from ..errors import ConfigError, IncompatibleError
 from .solve import conjugate_gradients
 
-__all__ = ["SVD", "Measurement", "NoiseLaw", "Operator"]
+__all__ = ["SVD", "Measurement", "NoiseLaw", "Operator", "check"]
 
 
 class Operator(ABC):
@@ -53,8 +53,8 @@ class Operator(ABC):
         return torch.func.jvp(self.forward, (x,), (u,))[1]
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """A^T y, shaped like `like`; linear operators alone."""
-        return self.vjp(torch.zeros_like(like), y)
+        """A^T y (B, C, *S), for the shape of like (any, C, *S); linear operators alone."""
+        return self.vjp(like.new_zeros(len(y), *like.shape[1:]), y)
 
     def svd(self, like: Tensor) -> SVD | None:
         """A = U diag(s) V^T where that is cheap; None where it is not."""
@@ -133,7 +133,7 @@ class Measurement:
     def resolvent(self, v: Tensor, spread: Tensor, like: Tensor) -> Tensor:
         """(spread A A^T + Var[n])^-1 v: exact by the SVD where it is known and n is uniform, else by iteration.
 
-        Where both spread A A^T and Var[n] vanish the result is 0, as of a pseudo-inverse.
+        Without noise it is the pseudo-inverse, 0 where spread A A^T vanishes.
 
         Args:
             v: (B, *T).
@@ -144,22 +144,36 @@ class Measurement:
             raise IncompatibleError(
                 f"{type(self.operator).__name__} is not linear and has no inverse of this kind",
                 field="operator",
+                hint="use method=dps, which takes every operator",
             )
         variance = self.variance
         svd = self.operator.svd(like)
-        if svd is not None and variance.numel() == 1:
-            share = _rows(spread, svd.s.ndim) * svd.s**2 + variance
-            inverse = torch.where(share > 0, 1 / share.clamp(min=torch.finfo(v.dtype).tiny), 0)
-            inside = svd.out(inverse * svd.left(v))
-            if bool((variance > 0).all()):  # outside the range of A only the noise is left
-                inside = inside + (v - svd.out(svd.left(v))) / variance
-            return inside
+        if svd is not None and variance.ndim == 0:
+            return _inverted(svd, v, spread, variance)
 
         def total(u: Tensor) -> Tensor:
             back = self.operator.adjoint(u, like)
             return _rows(spread, u.ndim - 1) * self.operator.forward(back) + variance * u
 
-        return conjugate_gradients(total, v)
+        return conjugate_gradients(total, v, iterations=256)
+
+
+def _inverted(svd: SVD, v: Tensor, spread: Tensor, variance: Tensor) -> Tensor:
+    """(spread A A^T + variance)^-1 v; without noise, singular values that are rounding errors squared count as 0."""
+    s = svd.s
+    if variance == 0:
+        s = torch.where(s > s.max() * torch.finfo(s.dtype).eps ** 0.5, s, 0)
+    share = _rows(spread, s.ndim) * s**2 + variance
+    inside = svd.out(torch.where(share > 0, svd.left(v) / share, 0))
+    if variance > 0:  # outside the range of A only the noise is left
+        inside = inside + (v - svd.out(svd.left(v))) / variance
+    return inside
+
+
+def check(field: str, value: object, ok: bool, accepted: str) -> None:
+    """ConfigError about this setting of an operator unless it is ok."""
+    if not ok:
+        raise ConfigError(f"{field} is {value!r}", field=f"operator.{field}", hint=f"accepted: {accepted}")
 
 
 def _rows(values: Tensor, axes: int) -> Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from ..errors import ConfigError, IncompatibleError
 from .base import SVD, Operator
+from .separable import factors
 
 __all__ = ["Matrix"]
 
@@ -48,10 +48,7 @@ class Matrix(Operator):
 
     @cached_property
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """U (M, K), s (N,) with zeros behind, V^T (N, N), K = min(M, N), in float64."""
-        U, s, V = torch.linalg.svd(self.matrix.double(), full_matrices=True)
-        s = torch.where(s > s.max() * 1e-10, s, 0)
-        return U[:, : len(s)], torch.cat([s, s.new_zeros(V.shape[0] - len(s))]), V
+        return factors(self.matrix)
 
 
 class Dense(SVD):
@@ -67,10 +64,7 @@ class Dense(SVD):
         return (coordinates @ self.V).reshape(-1, *self.shape)
 
     def left(self, y: Tensor) -> Tensor:
-        found = y @ self.U
-        padded = torch.cat([found, found.new_zeros(len(y), len(self.s) - found.shape[1])], 1)
-        return torch.where(self.s > 0, padded, 0)
+        return y @ self.U
 
     def out(self, coordinates: Tensor) -> Tensor:
-        seen = torch.where(self.s > 0, coordinates, 0)
-        return seen[:, : self.U.shape[1]] @ self.U.T
+        return coordinates @ self.U.T

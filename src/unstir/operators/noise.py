@@ -64,14 +64,16 @@ class PoissonNoise:
         return (counts * rate.log() - rate).flatten(1).sum(1)
 
     def corrupt(self, clean: Tensor, rng: Rng) -> Tensor:
-        """y for A x_0 = clean: the counts' quantiles of keyed uniform numbers, by sequential search."""
-        rate = self.peak * (clean + 1).clamp(min=0) / 2
+        """y for A x_0 = clean; below -1 nothing is counted.
+
+        A count is the quantile of its keyed uniform number: the least k with P(count <= k) = Q(k + 1, rate) >= u,
+        found by bisection; Q is the regularised upper incomplete gamma function.
+        """
+        rate = (self.peak * (clean.double() + 1) / 2).clamp(min=0)
         u = rng.uniform(tuple(clean.shape), torch.float64, clean.device)
-        count, term = torch.zeros_like(u), torch.exp(-rate.double())
-        total = term.clone()
-        most = int(rate.max() + 12 * rate.max().sqrt() + 12)
-        for k in range(1, most):
-            count = count + (u > total)
-            term = term * rate / k
-            total = total + term
-        return (2 * count / self.peak - 1).to(clean)
+        low, high = torch.zeros_like(u), (rate + 10 * rate.sqrt() + 20).ceil()  # P(more) < 2^-33
+        for _ in range(int(high.max()).bit_length()):
+            middle = ((low + high) / 2).floor()
+            reached = torch.special.gammaincc(middle + 1, rate) >= u
+            low, high = torch.where(reached, low, middle + 1), torch.where(reached, middle, high)
+        return (2 * high / self.peak - 1).to(clean)
