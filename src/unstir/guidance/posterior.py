@@ -33,12 +33,14 @@ class Method(ABC):
     and methods differ in the C they take. Some also act on x_s after a solver's step, in `settle`.
 
     Attributes:
-        solver: what it is best stepped with.
+        solver: what it is best stepped with; None = what the model is sampled with.
+        steps: how many it needs at least to be at its best; None = as many as the model.
         particles: rows of the batch that make one sample.
         exact: the laws for which samples are from p(x_0 | y), in words; "" = none.
     """
 
     solver: ClassVar[Solver | None] = None
+    steps: ClassVar[int | None] = None
     exact: ClassVar[str] = ""
 
     @property
@@ -48,6 +50,12 @@ class Method(ABC):
     @abstractmethod
     def denoise(self, denoiser: Bound, x_t: Tensor, t: Tensor, measurement: Measurement) -> Tensor:
         """E[x_0 | x_t, y], (B, C, *S), as the method has it."""
+
+    def recall(
+        self, denoiser: Bound, x_t: Tensor, t: Tensor, measurement: Measurement, memory: dict[Any, Any]
+    ) -> Tensor:
+        """`denoise`, which need not evaluate again what `settle` left in the memory."""
+        return self.denoise(denoiser, x_t, t, measurement)
 
     def settle(
         self, denoiser: Bound, move: Move, measurement: Measurement, noise: Noise, memory: dict[Any, Any]
@@ -85,7 +93,7 @@ class Posterior(Guided):
         self.memory: dict[Any, Any] = {}
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
-        return self.method.denoise(Bound(self.denoiser, cond), x_t, t, self.measurement)
+        return self.method.recall(Bound(self.denoiser, cond), x_t, t, self.measurement, self.memory)
 
     def during(self, t: Tensor, s: Tensor, memory: dict[Any, Any]) -> Denoiser:
         notes = memory.setdefault(id(self), {})
