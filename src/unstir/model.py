@@ -12,7 +12,7 @@ import torch
 from .classifier import NoisyClassifier
 from .codecs import IdentityConfig, ScaleConfig
 from .denoiser import Preconditioned
-from .embedders import LabelConfig
+from .embedders import LabelConfig, Spatial
 from .errors import CheckpointError, IncompatibleError, did_you_mean
 from .files import read_header, verify_file
 from .guidance import Linear, Rule
@@ -84,6 +84,8 @@ class ModelConfig:
     classes: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
     embedder: LabelConfig | None = None
+    spatial: Spatial | None = None
+    """What it is told of a picture that it restores; None: it generates freely."""
     variance: bool = False
     """Whether the network also says how uncertain x_0 is: twice the channels of output."""
     defaults: Defaults = Defaults()

@@ -17,27 +17,30 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from . import __version__, config, recipes
 from .classifier import NoisyClassifier
 from .codecs import Codec, IdentityConfig, ScaleConfig
-from .condition import Batch
+from .condition import Batch, Condition
 from .data import Dataset, Info, Loader, describe, describe_lines, open_data
 from .denoiser import Preconditioned
-from .embedders import Label, LabelConfig
+from .embedders import Label, LabelConfig, LowResolution
 from .errors import CheckpointError, ConfigError, DataError, DeviceError, NumericError
 from .evaluate import heldout_loss
 from .files import Lock, read_json, require_space, write_atomic
+from .modalities.image import encode_png, per_class
 from .model import Defaults, ModelConfig
 from .networks.base import count_parameters
 from .pipeline import Pipeline
 from .recipes import Recipe
 from .rng import Rng
+from .sampling import sample
 from .spec import dump
 from .train import (
     Checkpointer,
@@ -70,6 +73,14 @@ FREE_ON_RESUME = (
     "optimizer.lr",
     "sampling",
 )
+
+NEXT = {
+    "generate": "sample {}",
+    "classifier": "sample MODEL classifier={} label=...",
+    "upscale": "upscale {} small.png",
+    "inpaint": "edit {} picture.png mask=mask.png",
+}
+"""What is done with a model of each task."""
 
 Say = Callable[[str], None]
 
@@ -112,7 +123,7 @@ class Job:
     def batches(self, data: Dataset, *, training: bool) -> Callable[[int, int], Batch]:
         """(first, n) -> the batch of samples first..first+n-1: in training order, or as they lie."""
         seed = self.recipe.training.seed
-        codec, device = self.pipeline.codec, self.device
+        codec, spatial, device = self.pipeline.codec, self.recipe.spatial, self.device
         embedder = self.module.embedder if isinstance(self.module, Preconditioned) else None
         batch_size = _chosen(self.recipe.training.batch)
         loader = Loader(data, seed, batch_size, bool(self.recipe.data.flip)) if training else None
@@ -127,20 +138,24 @@ class Job:
                 y = _required(y)
                 if training:
                     drop = Rng(torch.full((n,), seed)).fork("drop", index).uniform((n, 1))[:, 0]
-                    y = embedder.drop(y, drop < self.recipe.training.drop)
+                    y = embedder.drop(y, drop < _chosen(self.recipe.training.drop))
                 cond = embedder(y.to(device))
-            return Batch(_encode(codec, x.to(device)), cond, index.to(device), label)
+            x_0 = _encode(codec, x.to(device))
+            if spatial is not None:
+                told = spatial.training(x_0, Rng(torch.full((n,), seed)).fork("spatial", index))
+                cond = replace(cond or Condition(), spatial=told)
+            return Batch(x_0, cond, index.to(device), label)
 
         return batch
 
 
-def _required(y: torch.Tensor | None) -> torch.Tensor:
+def _required(y: Tensor | None) -> Tensor:
     if y is None:
         raise DataError("the data has lost its labels", field="data", hint="train with labels=false")
     return y
 
 
-def _encode(codec: Codec, x: torch.Tensor) -> torch.Tensor:
+def _encode(codec: Codec, x: Tensor) -> Tensor:
     x_0 = codec.encode(x)
     return x_0.contiguous(memory_format=torch.channels_last) if x_0.ndim == 4 else x_0
 
@@ -171,7 +186,8 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         variance=_chosen(recipe.objective).learns_variance,
         classes=info.classes,
         class_counts=info.class_counts,
-        embedder=LabelConfig() if info.classes and recipe.task == "generate" else None,
+        embedder=LabelConfig() if info.classes and recipe.task != "classifier" else None,
+        spatial=recipe.spatial,
         defaults=Defaults.of(recipe.sampling),
         kind=info.kind,
         source=info.source,
@@ -182,8 +198,12 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         torch.random.manual_seed(recipe.training.seed)  # of the first weights, nothing else
         module = model.build(network_dtype(recipe.training.precision, device)).to(device)
     pipeline = Pipeline(model, module.eval())
+    # what cannot be sampled is refused before it is trained
     if recipe.task == "generate":
-        pipeline.sample(n=1, steps=1, exact=False)  # what cannot be sampled is refused before it is trained
+        pipeline.sample(n=1, steps=1, exact=False)
+    elif recipe.spatial is not None:
+        channels = recipe.spatial.channels(info.shape[0])
+        _restored(pipeline, torch.zeros(1, channels, *info.shape[1:], device=device), steps=1)
     if recipe.training.compile:
         module.network.compile()
     for line in _words(train_set, heldout, recipe):
@@ -201,6 +221,12 @@ def _words(train_set: Dataset, heldout: Dataset, recipe: Recipe) -> list[str]:
     task = "class-conditional generation" if train_set.info.classes else "unconditional generation"
     if recipe.task == "classifier":
         task = "telling the classes apart at every noise level"
+    elif isinstance(recipe.spatial, LowResolution):
+        _, height, width = train_set.info.shape
+        scale = recipe.spatial.scale
+        task = f"upscaling {scale}x, {width // scale}x{height // scale} -> {width}x{height}"
+    elif recipe.task == "inpaint":
+        task = "inpainting: filling in what a mask hides"
     flip = ", mirrored half of the time" if recipe.data.flip else ""
     return [*describe_lines(describe(train_set, heldout)), f"task     {task}{flip}"]
 
@@ -228,7 +254,7 @@ def measure(job: Job) -> Workload:
     n = min(16, micro)
     kept: list[int] = []
 
-    def keep(x: torch.Tensor) -> torch.Tensor:
+    def keep(x: Tensor) -> Tensor:
         kept.append(x.untyped_storage().nbytes())
         return x
 
@@ -462,8 +488,7 @@ def _loop(job: Job, trainer: Trainer, run: Path, say: Say, show: bool) -> Path:
     else:
         text = f", held-out loss {loss:.4f}" if loss is not None else ""
         say(f"saved    {path}  step {trainer.step} in {duration(trainer.seconds)}{text}")
-    guides = job.recipe.task == "classifier"
-    say("next     unstir sample " + (f"MODEL classifier={run} label=..." if guides else str(run)))
+    say("next     unstir " + NEXT[job.recipe.task].format(run))
     return run
 
 
@@ -484,19 +509,47 @@ def _heldout(job: Job, trainer: Trainer, metrics: MetricsLog) -> float | None:
 
 
 def _preview(job: Job, trainer: Trainer, run: Path) -> None:
-    """A grid with fixed seeds, so that pictures of different steps can be compared; a classifier has none."""
+    """Pictures with fixed seeds, so that those of different steps can be compared; a classifier has none."""
     if job.recipe.task == "classifier":
         return
     training = job.module.training
     job.module.eval()
     try:
         with trainer.ema.average():
-            samples = Pipeline(job.pipeline.config, job.module, name=run.name).sample(n=16, seed=0)
-        samples.save(run / "samples" / f"step-{trainer.step:06d}.png")
+            pipe = Pipeline(job.pipeline.config, job.module, name=run.name)
+            path = run / "samples" / f"step-{trainer.step:06d}.png"
+            if job.recipe.spatial is None:
+                pipe.sample(n=16, seed=0).save(path)
+            else:
+                _compare(job, pipe, path)
     except (CheckpointError, NumericError) as error:  # a picture less is no reason to lose the run
         _log.warning("no preview at step %d: %s", trainer.step, error)
     finally:
         job.module.train(training)
+
+
+def _compare(job: Job, pipe: Pipeline, path: Path, n: int = 12) -> None:
+    """A sheet of pictures: what the model is told of them, what it makes of it, and what they are."""
+    data = job.heldout if len(job.heldout) else job.train_set
+    batch = job.batches(data, training=False)(0, min(n, len(data)))
+    spatial = batch.cond.spatial if batch.cond else None
+    assert spatial is not None, "this task has it"
+    rows = {"given": spatial[:, : job.info.shape[0]], "restored": _restored(pipe, spatial), "true": batch.x_0}
+    pictures = {name: pipe.codec.decode(x).movedim(1, -1).cpu().numpy() for name, x in rows.items()}
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, encode_png(per_class(pictures)[None]))
+
+
+@torch.no_grad()
+def _restored(pipe: Pipeline, spatial: Tensor, **settings: Any) -> Tensor:
+    """x_0 of seed 0, 1, ... for what is told of pictures (B, C, H, W); of their class nothing is."""
+    n, chosen = len(spatial), pipe.chosen(settings)
+    labels = torch.full((n,), len(pipe.config.classes)) if pipe.config.classes else None
+    denoiser, cond = pipe.guided(chosen, labels, spatial=spatial)
+    denoiser.check(chosen.solver)
+    keys, shape = Rng.of(0, n).to(pipe.device), (n, *pipe.config.shape)
+    x = pipe.denoiser.process.prior(shape, keys.fork("prior"), torch.float32, pipe.device)
+    return sample(denoiser, chosen.solver, pipe.grid(chosen), x, cond=cond, rng=keys.fork("solver"))
 
 
 # -- directories -------------------------------------------------------------------------------------------

@@ -32,6 +32,9 @@ __all__ = [
 class NetworkConfig(ABC):
     """The settings of one kind of network: a frozen dataclass; every field is JSON-able and has a default."""
 
+    spatial_channels: int
+    """Channels of `Condition.spatial`, a field of every kind."""
+
     def __post_init__(self) -> None:
         """Raises ConfigError naming each field that is outside its annotated type or range."""
         validate(self)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..embedders import LowResolution, Masked
 from ..errors import IncompatibleError
 from ..networks import ClassifierConfig
 from ..objectives import Classification
 from .base import Data, Recipe, Request, Sampling, fill
+from .editing import Edit, Restore, Upscale
 from .scoring import Scoring
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..data import Dataset
 
-__all__ = ["Data", "Recipe", "Request", "Sampling", "Scoring", "resolve"]
+__all__ = ["Data", "Edit", "Recipe", "Request", "Restore", "Sampling", "Scoring", "Upscale", "resolve"]
 
 
 def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
@@ -25,32 +27,53 @@ def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
     What is given counts most, then what its family says, then the recipe of the data's kind.
 
     Raises:
-        IncompatibleError: a part is made for another task.
+        IncompatibleError: a part is made for another task, or the task for other data.
     """
     from .classifier import classifier
     from .families import FAMILIES
     from .image import image
     from .points import points
+    from .restoration import inpaint, upscale
 
     measured = {"image": image, "points": points}[data.info.kind](recipe, data, device)
     if recipe.process is not None:
         family = FAMILIES[recipe.process](data)
         sampling = fill(family.sampling, measured.sampling)
         measured = replace(measured, **family._asdict() | {"sampling": sampling})
-    if recipe.task == "classifier":
-        measured = classifier(measured, data)
-    return _checked(fill(recipe, measured))
+    tasks = {"classifier": classifier, "upscale": upscale, "inpaint": inpaint}
+    if recipe.task in tasks:
+        measured = tasks[recipe.task](measured, data)
+    return _joined(_checked(fill(recipe, measured)), data.info.shape)
 
 
 def _checked(recipe: Recipe) -> Recipe:
-    """The recipe, its network and objective made for its task."""
-    classifies = recipe.task == "classifier"
-    for field, part, kind in (
-        ("network", recipe.network, ClassifierConfig),
-        ("objective", recipe.objective, Classification),
+    """The recipe, its parts made for its task."""
+    for field, part, kind, task in (
+        ("network", recipe.network, ClassifierConfig, "classifier"),
+        ("objective", recipe.objective, Classification, "classifier"),
+        ("spatial", recipe.spatial, LowResolution, "upscale"),
+        ("spatial", recipe.spatial, Masked, "inpaint"),
     ):
-        if isinstance(part, kind) != classifies:
-            hint = f"leave {field} out" if classifies else f"use task=classifier, or leave {field} out"
+        if isinstance(part, kind) != (recipe.task == task):
+            hint = f"leave {field} out" if recipe.task == task else f"use task={task}, or leave {field} out"
             name = type(part).__name__.removesuffix("Config")
             raise IncompatibleError(f"{name} is not made for task={recipe.task}", field=field, hint=hint)
     return recipe
+
+
+def _joined(recipe: Recipe, shape: tuple[int, ...]) -> Recipe:
+    """The recipe with a network that has room for what it is told of a picture."""
+    network, channels = recipe.network, 0
+    if recipe.spatial is not None:
+        recipe.spatial.check(shape)
+        channels = recipe.spatial.channels(shape[0])
+    if isinstance(network, ClassifierConfig) or network is None:
+        return recipe
+    if network.spatial_channels not in (0, channels):
+        raise IncompatibleError(
+            f"spatial_channels={network.spatial_channels}, but task={recipe.task} has {channels}",
+            field="network.spatial_channels",
+            hint="leave it out",
+        )
+    network = replace(network, spatial_channels=channels)  # type: ignore[type-var]
+    return replace(recipe, network=network)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 
+from ..embedders import Spatial
 from ..guidance import Rule
 from ..networks import ClassifierConfig
 from ..networks.base import NetworkConfig
@@ -24,7 +25,7 @@ __all__ = ["Data", "Family", "Recipe", "Request", "Sampling", "Task", "fill", "p
 Family = Literal["ddpm", "vp", "subvp", "ve", "edm", "flow", "cosine", "ncsn", "vdm"]
 """The names of `families.FAMILIES`."""
 Grid = Literal["uniform", "trailing", "log_snr", "karras", "shifted", "exponential", "beta", "optimised"]
-Task = Literal["generate", "classifier"]
+Task = Literal["generate", "classifier", "upscale", "inpaint"]
 Group = TypeVar("Group", "Data", Training, "Sampling", "Recipe")
 
 
@@ -107,7 +108,8 @@ class Recipe:
 
     data: Data
     task: Task = "generate"
-    """What is trained: a model that generates, or a classifier of noisy data that guides one."""
+    """What is trained: a model that generates, a classifier of noisy data that guides one, or a model that makes
+    pictures larger or fills in what is unknown of them."""
     process: Family | None = None
     """A family of models (docs/families.md): schedule, parameterization, objective and sampling, where left open."""
     schedule: Schedule | None = None
@@ -118,6 +120,8 @@ class Recipe:
     """The network and its size."""
     objective: Objective | None = None
     """What training minimises."""
+    spatial: Spatial | None = None
+    """What a model that restores is told of a picture: its low resolution, or its known part."""
     optimizer: AdamW | Muon | None = None
     """The update rule."""
     training: Training = Training()
@@ -147,6 +151,7 @@ def paced(training: Training, device: torch.device, *, batch: int, samples: int,
         steps=math.ceil(samples / batch) if endless else training.steps,
         batch=batch,
         device=str(device),
+        drop=0.1 if training.drop is None else training.drop,
         checkpoint_every=training.checkpoint_every or every,
         preview_every=training.preview_every or every,
         heldout_every=training.heldout_every or every,

@@ -32,8 +32,9 @@ class Training:
     """The rate from its peak to the end of the run."""
     clip: Positive | None = 1.0
     """Largest norm of the gradient; a longer one is shortened to it. None: no clipping."""
-    drop: Fraction = 0.1
-    """Share of the labels hidden in training, so that guidance has a model without labels to move away from."""
+    drop: Fraction | None = None
+    """Share of the labels hidden in training, so that guidance has a model without labels to move away from. None:
+    0.1, and half of them where a picture is restored."""
     ema: tuple[Annotated[float, Range(gt=0, le=0.28)], ...] = (0.03, 0.1)
     """Averages of the weights: lengths as fractions of the run so far; the first one samples."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
