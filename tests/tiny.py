@@ -1,4 +1,4 @@
-"""Runs of the command line that take a second or two, their outcome as something to compare, and children."""
+"""Small models and runs of the command line that take a second or two, their outcome, and children."""
 
 from __future__ import annotations
 
@@ -11,13 +11,44 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unstir.cli import main
+from unstir.codecs import ScaleConfig
+from unstir.embedders import LabelConfig
+from unstir.model import ModelConfig
+from unstir.networks import UNetConfig
+from unstir.parameterization import EDM
+from unstir.pipeline import Pipeline
+from unstir.process import Linear
+from unstir.rng import Rng
 from unstir.tensors import load_tensors
 
 TINY = (
     "network=unet widths=8,16 network.blocks=1 network.embedding=16 batch=8 threads=1 sampling.steps=2 "
     "preview_every=10 heldout_every=10 checkpoint_every=5"
 )
+
+
+def pipeline(classes: tuple[str, ...] = ("ant", "bee", "cat"), **changes: Any) -> Pipeline:
+    """A small U-Net with random weights everywhere, zeros of a fresh one included."""
+    settings: dict[str, Any] = {
+        "network": UNetConfig(widths=(8, 16), blocks=1),
+        "schedule": Linear(),
+        "parameterization": EDM(sigma_data=0.5),
+        "sigma_data": 0.5,
+        "codec": ScaleConfig(),
+        "shape": (1, 8, 8),
+        "classes": classes,
+        "class_counts": (5, 3, 1)[: len(classes)],
+        "embedder": LabelConfig() if classes else None,
+    }
+    config = ModelConfig(**settings | changes)
+    module = config.build().eval()
+    with torch.no_grad():
+        for k, parameter in enumerate(module.parameters()):
+            parameter.copy_(0.3 * Rng.of(k, 1).normal((1, parameter.numel())).reshape(parameter.shape))
+    return Pipeline(config, module)
 
 
 def train(source: str | Path, out: Path, *more: str) -> int:

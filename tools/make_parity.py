@@ -1,13 +1,15 @@
 """Write tests/parity/fixtures/*.json: what the schedulers of `diffusers` do, on one grid, for one denoiser.
 
-Run with diffusers importable (it is no dependency of the project):
+Run with diffusers and scikit-image importable (they are no dependencies of the project):
 
-    pip install --no-deps --target DIR diffusers && pip install --target DIR huggingface_hub importlib_metadata requests
+    pip install --no-deps --target DIR diffusers scikit-image lazy_loader
+    pip install --target DIR huggingface_hub importlib_metadata requests
     PYTHONPATH=DIR python tools/make_parity.py
 
 Each file holds x before and after every step. The denoiser is the exact one of a Gaussian mixture; noise comes from
 `Noise`, so that a test can repeat the run without either package's generator. One file, `third-order.json`, holds
-errors instead: those of single steps of the third-order schedulers.
+errors instead: those of single steps of the third-order schedulers; another, `similarity.json`, what scikit-image
+says of pairs of pictures.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import skimage
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -30,6 +33,7 @@ from diffusers import (
     LMSDiscreteScheduler,
     UniPCMultistepScheduler,
 )
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from unstir import times
@@ -137,6 +141,26 @@ def third_order() -> dict[str, Any]:
     return {"lengths": lengths, **errors}
 
 
+def similarity() -> dict[str, Any]:
+    """PSNR and SSIM of bytes x and x + 25 z, z normal, both cut to 0..255."""
+    pairs = []
+    for seed, shape in enumerate([(1, 11, 11), (1, 28, 28), (3, 16, 23), (3, 40, 12)]):
+        rng = Rng.of(seed, 1)
+        x = (255 * rng.uniform((1, *shape), torch.float64)).round()
+        y = (x + 25 * rng.fork("noise").normal((1, *shape), torch.float64)).round().clamp(0, 255)
+        a, b = x[0].numpy(), y[0].numpy()
+        kernel = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        pairs.append(
+            {
+                "seed": seed,
+                "shape": shape,
+                "psnr": float(peak_signal_noise_ratio(a, b, data_range=255)),
+                "ssim": float(structural_similarity(a, b, data_range=255, channel_axis=0, **kernel)),
+            }
+        )
+    return {"made_with": f"scikit-image {skimage.__version__}", "pairs": pairs}
+
+
 def main() -> None:
     stochastic = DDIMScheduler(**COMMON, clip_sample=False, set_alpha_to_one=True)
     zero = {**COMMON, "final_sigmas_type": "zero"}
@@ -166,6 +190,7 @@ def main() -> None:
     errors = third_order()
     (FIXTURES / "third-order.json").write_text(json.dumps(made | errors) + "\n")
     print(errors)
+    (FIXTURES / "similarity.json").write_text(json.dumps(similarity()) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 Everything here works on `schema.json`, which `generate` makes from the dataclasses; torch is imported by
 nothing but `generate` and `build`. A setting is named by its path, `training.steps`, or by its last name
-alone: in the command's own group first (`steps` of `train` is `training.steps`), elsewhere where only one
-path ends so: a solver may hold a solver, and then the outer one's is meant.
+alone: in the command's own groups first (`steps` of `train` is `training.steps`), elsewhere where only one
+path ends so: a solver may hold a solver, and then the outer one's is meant. A component and its fields may be
+written in one word: `solver=ddim:eta=1` is `solver=ddim solver.eta=1`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,7 +22,7 @@ from .errors import ConfigError
 from .schema import Problem, Schema, check, components, plain, refuse, resolve
 
 if TYPE_CHECKING:
-    from .recipes import Recipe, Request, Scoring
+    from .recipes import Edit, Recipe, Request, Restore, Scoring, Upscale
 
 __all__ = [
     "Layer",
@@ -41,9 +43,12 @@ __all__ = [
 
 SCHEMA = Path(__file__).with_name("schema.json")
 PRESETS = Path(__file__).parent / "recipes" / "presets"
-OWN_GROUP = {"train": "training", "sample": "sampling"}
+OWN_GROUPS = {"train": ("training", "spatial")} | dict.fromkeys(
+    ("sample", "edit", "upscale", "restore"), ("sampling",)
+)
 DECIDES = {"process": ("schedule", "parameterization", "objective", "sampling")}
 """What one setting chooses for others."""
+FIELD = re.compile(r",(?=\s*[A-Za-z_][\w.]*=)")
 MAX_FILE, MAX_DEPTH = 2**16, 20  # bytes and levels; a settings file is a page or two of groups
 
 
@@ -79,6 +84,12 @@ def build(command: Literal["train"], values: Mapping[str, Any]) -> Recipe: ...
 def build(command: Literal["sample"], values: Mapping[str, Any]) -> Request: ...
 @overload
 def build(command: Literal["likelihood"], values: Mapping[str, Any]) -> Scoring: ...
+@overload
+def build(command: Literal["edit"], values: Mapping[str, Any]) -> Edit: ...
+@overload
+def build(command: Literal["upscale"], values: Mapping[str, Any]) -> Upscale: ...
+@overload
+def build(command: Literal["restore"], values: Mapping[str, Any]) -> Restore: ...
 def build(command: str, values: Mapping[str, Any]) -> Any:
     """The command's settings as the dataclass they describe; raises `ConfigError` for values out of range."""
     from . import spec
@@ -87,9 +98,16 @@ def build(command: str, values: Mapping[str, Any]) -> Any:
 
 
 def _kinds() -> dict[str, type]:
-    from .recipes import Recipe, Request, Scoring
+    from .recipes import Edit, Recipe, Request, Restore, Scoring, Upscale
 
-    return {"train": Recipe, "sample": Request, "likelihood": Scoring}
+    return {
+        "train": Recipe,
+        "sample": Request,
+        "edit": Edit,
+        "upscale": Upscale,
+        "restore": Restore,
+        "likelihood": Scoring,
+    }
 
 
 @cache
@@ -124,8 +142,8 @@ def locate(key: str, command: str) -> str | Problem:
     """The path a key stands for."""
     head, _, rest = key.partition(".")
     known, root = paths(command), document(command)["properties"]
-    own = f"{OWN_GROUP.get(command)}.{head}"
-    found = [own] if own in known else [p for p in known if p.rpartition(".")[2] == head]
+    own = [path for group in OWN_GROUPS.get(command, ()) if (path := f"{group}.{head}") in known]
+    found = own or [p for p in known if p.rpartition(".")[2] == head]
     found = [p for p in found if not any(_deeper(p, q) for q in found)]
     if head in root or len(found) == 1:
         return ".".join(part for part in (head if head in root else found[0], rest) if part)
@@ -175,13 +193,41 @@ def _located(layer: Layer, command: str) -> tuple[dict[str, Any], list[Problem]]
     problems = []
     for key, value in _flat(layer.values):
         path = locate(key, command)
-        if isinstance(path, Problem):
-            problems.append(path)
-        elif path in given:
-            problems.append(Problem(path, f"'{path}' is given twice ({layer.source})", "keep one of them"))
-        else:
-            given[path] = value
+        found = [path] if isinstance(path, Problem) else _spelled(path, value, command)
+        for item in found:
+            if isinstance(item, Problem):
+                problems.append(item)
+            elif item[0] in given:
+                path = item[0]
+                problems.append(
+                    Problem(path, f"'{path}' is given twice ({layer.source})", "keep one of them")
+                )
+            else:
+                given[item[0]] = item[1]
     return given, problems
+
+
+def _spelled(path: str, value: Any, command: str) -> Iterator[tuple[str, Any] | Problem]:
+    """("solver", "heun:churn=0.1,variable=sigma") -> itself as "heun", and its fields by their paths.
+
+    A comma ends a field where another name= follows, so that lists need no brackets.
+    """
+    setting, root = paths(command).get(path, {}), document(command)
+    name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if not colon or not (choice := components(setting, root)):
+        yield path, value
+        return
+    yield path, name.strip()
+    for field in FIELD.split(rest):
+        word, sign, text = field.partition("=")
+        if sign:
+            yield from _spelled(f"{path}.{word.strip()}", text, command)
+        else:
+            fields = [
+                word for n, c in choice.items() if plain(n) == plain(name.strip()) for word in c["properties"]
+            ]
+            hint = f"fields of {name}: {', '.join(fields[1:]) or 'none'}" if fields else None
+            yield Problem(path, f"{path}={value}: '{field}' is no FIELD=VALUE", hint)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -245,6 +245,8 @@ def mismatch(value: Any, schema: Schema, root: Schema, field: str) -> Problem:
 
 def _words(schema: Schema, root: Schema) -> Iterator[str]:
     yield from (str(o) for o in schema.get("enum", []))
+    if "anyOf" not in schema:
+        yield from map(str.lower, components(schema, root))
     for option in schema.get("anyOf", []):
         yield from _words(resolve(option, root), root)
 

@@ -308,11 +308,13 @@ def _fields(component: type) -> tuple[Field[Any], ...]:
 
 def _help(component: type) -> dict[str, str]:
     """{field: its help}: the string literal under it, or its entry under "Args:" in the class docstring."""
-    _, _, entries = (inspect.getdoc(component) or "").partition("Args:\n")
-    texts = {field: " ".join(text.split()) for field, text in ARGUMENT.findall(entries)}
-    body = ast.parse(textwrap.dedent(inspect.getsource(component))).body[0].body  # type: ignore[attr-defined]
-    for line, below in pairwise(body):
-        match line, below:
-            case ast.AnnAssign(target=ast.Name(id=field)), ast.Expr(value=ast.Constant(value=str(text))):
-                texts[field] = " ".join(text.split())
+    texts: dict[str, str] = {}
+    for kind in (kind for kind in reversed(component.__mro__) if is_dataclass(kind)):
+        _, _, entries = (inspect.getdoc(kind) or "").partition("Args:\n")
+        texts |= {field: " ".join(text.split()) for field, text in ARGUMENT.findall(entries)}
+        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
+        for line, below in pairwise(body):
+            match line, below:
+                case ast.AnnAssign(target=ast.Name(id=field)), ast.Expr(value=ast.Constant(value=str(text))):
+                    texts[field] = " ".join(text.split())
     return texts

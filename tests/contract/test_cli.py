@@ -194,7 +194,16 @@ def test_json_errors(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["--help", "train --help", "train x stesp=3", "train x steps=a", "sample x n=0", "config train"]
+    "line",
+    [
+        "--help",
+        "train --help",
+        "train x stesp=3",
+        "train x steps=a",
+        "sample x n=0",
+        "restore x y.png operator=blurr:sigma=2",
+        "config train",
+    ],
 )
 def test_torch_is_not_imported_for_help_and_refusals(line: str) -> None:
     code = (

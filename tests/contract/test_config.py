@@ -22,6 +22,7 @@ from unstir.schema import check
 from unstir.solvers import DDIM, DPMpp2M, Heun
 from unstir.train import AdamW, Muon, Training
 
+COMMANDS = ["train", "sample", "edit", "upscale", "restore", "likelihood"]
 DATA = config.Layer("command line", {"data.source": "digits"})
 
 
@@ -47,7 +48,7 @@ def test_committed_schema_is_that_of_the_dataclasses() -> None:
     assert json.loads(config.SCHEMA.read_text()) == config.generate(), "run tools/schema.py"
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "likelihood"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_default_of_the_schema_is_legal(command: str) -> None:
     root = config.document(command)
     for path, setting in config.paths(command).items():
@@ -55,7 +56,7 @@ def test_every_default_of_the_schema_is_legal(command: str) -> None:
             assert check(setting["default"], setting, root, path)[1] == []
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "likelihood"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_setting_of_a_command_has_help(command: str) -> None:
     own = {p: s for p, s in config.paths(command).items() if p.count(".") < 2 and "schedule." not in p}
     groups = ("data.", "training.", "sampling.")
@@ -313,6 +314,76 @@ def test_settings_out_of_the_schema_s_reach_are_refused_when_built() -> None:
     chosen = settings({"steps": "5", "time": "1m"})
     with pytest.raises(ConfigError, match="both given"):
         config.build("train", chosen.values)
+
+
+# -- a component and its fields in one word ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ({"solver": "ddim:eta=1"}, {"solver": "ddim", "solver.eta": "1"}),
+        ({"solver": " DDIM : eta = 1 "}, {"solver": "ddim", "solver.eta": "1"}),
+        (
+            {"solver": "heun:churn=0.1,variable=sigma"},
+            {"solver": "heun", "churn": "0.1", "solver.variable": "sigma"},
+        ),
+        (
+            {"solver": "heun:churn=0.1", "solver.variable": "sigma"},
+            {"solver": "heun:variable=sigma,churn=0.1"},
+        ),
+        (
+            {"network": "unet:widths=8,16,blocks=1"},
+            {"network": "unet", "widths": "8,16", "network.blocks": "1"},
+        ),
+        ({"optimizer": "adamw:betas=0.9,0.95"}, {"optimizer": {"name": "adamw", "betas": [0.9, 0.95]}}),
+        ({"solver": "ancestral:solver=heun,eta=0.5"}, {"solver": "ancestral:eta=0.5,solver=heun"}),
+        (
+            {"solver": "ancestral:solver=heun:churn=0.1"},
+            {"solver": "ancestral", "solver.solver": "heun:churn=0.1"},
+        ),
+        ({"objective": "denoising:weight=minsnr:gamma=3"}, {"objective": "denoising", "gamma": "3"}),
+    ],
+)
+def test_a_component_takes_its_fields_along(words: dict[str, Any], same: dict[str, Any]) -> None:
+    values = config.settings("train", [DATA, config.Layer("x", words)]).values
+    assert values == config.settings("train", [DATA, config.Layer("x", same)]).values
+
+
+def test_a_component_with_fields_replaces_the_former_one() -> None:
+    got = settings(config.Layer("f", {"solver": "heun:churn=0.1"}), {"solver": "ddim:eta=1"})
+    assert got.values["sampling"] == {"solver": {"name": "DDIM", "eta": 1.0}}
+    kept = settings(config.Layer("f", {"solver": "ddim:eta=1"}), {"solver.eta": "0.5"})
+    assert kept.values["sampling"] == {"solver": {"name": "DDIM", "eta": 0.5}}
+    assert kept.sources["sampling.solver.eta"] == "command line"
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "reason"),
+    [
+        ({"solver": "ddim:1"}, "sampling.solver", "fields of ddim: eta"),
+        ({"solver": "ddim:eta=1,"}, "sampling.solver.eta", "a number"),
+        ({"solver": "ddim:"}, "sampling.solver", "fields of ddim: eta"),
+        ({"solver": "dim:eta=1"}, "sampling.solver", "did you mean 'ddim'"),
+        ({"solver": "ddim:etta=1"}, "sampling.solver.etta", "did you mean 'eta'"),
+        ({"solver": "ddim:eta=1", "solver.eta": "0"}, "sampling.solver.eta", "given twice"),
+        ({"solver": "ddim:eta=1,eta=0"}, "sampling.solver.eta", "given twice"),
+    ],
+)
+def test_a_component_written_wrongly_is_refused(words: dict[str, Any], field: str, reason: str) -> None:
+    error = refused(words)
+    assert error.field == field
+    assert reason in f"{error}; {error.hint}"
+
+
+def test_a_colon_in_what_is_no_component_is_text() -> None:
+    values = config.settings("sample", [config.Layer("x", {"weaker": "layers:3,4", "label": "a:b=c"})]).values
+    assert (values["sampling"]["weaker"], values["label"]) == ("layers:3,4", "a:b=c")
+
+
+def test_tuples_need_no_brackets() -> None:
+    values = config.settings("sample", [config.Layer("x", {"times": "1,0.8,0"})]).values
+    assert values["sampling"]["times"] == [1, 0.8, 0]
 
 
 # -- files -------------------------------------------------------------------------------------------------

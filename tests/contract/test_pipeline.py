@@ -16,46 +16,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import unstir
+from tiny import pipeline
 from unstir import solvers, times
-from unstir.codecs import ScaleConfig
-from unstir.embedders import LabelConfig
 from unstir.errors import CheckpointError, ConfigError, IncompatibleError, NumericError
 from unstir.files import read_header, write_folder
 from unstir.guidance import Rule
-from unstir.model import FORMAT, Defaults, ModelConfig, find_model
-from unstir.networks import UNetConfig
-from unstir.parameterization import EDM
+from unstir.model import FORMAT, Defaults, find_model
 from unstir.pipeline import Pipeline
-from unstir.process import Linear
 from unstir.rng import Rng
 from unstir.spec import choices
-
-CLASSES = ("ant", "bee", "cat")
-
-
-def make(classes: tuple[str, ...] = CLASSES) -> Pipeline:
-    """A small U-Net with random weights everywhere, zeros of a fresh one included."""
-    config = ModelConfig(
-        network=UNetConfig(widths=(8, 16), blocks=1),
-        schedule=Linear(),
-        parameterization=EDM(sigma_data=0.5),
-        sigma_data=0.5,
-        codec=ScaleConfig(),
-        shape=(1, 8, 8),
-        classes=classes,
-        class_counts=(5, 3, 1)[: len(classes)],
-        embedder=LabelConfig() if classes else None,
-    )
-    denoiser = config.build().eval()
-    with torch.no_grad():
-        for k, parameter in enumerate(denoiser.parameters()):
-            parameter.copy_(0.3 * Rng.of(k, 1).normal((1, parameter.numel())).reshape(parameter.shape))
-    return Pipeline(config, denoiser)
 
 
 @pytest.fixture(scope="module")
 def pipe() -> Pipeline:
-    return make()
+    return pipeline()
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +93,7 @@ def test_the_worse_opinion_may_be_another_model_or_the_same_without_a_part(
     one_by_one = {pipe.sample(weaker=f"layers:{k}", **settings).images.tobytes() for k in range(3)}
     assert len(one_by_one) == 3
     assert skipped.images.tobytes() in one_by_one
-    assert make(classes=()).sample(n=1, steps=2, guidance=2, weaker="layers").evaluations == 4
+    assert pipeline(classes=()).sample(n=1, steps=2, guidance=2, weaker="layers").evaluations == 4
 
 
 def test_thresholding_keeps_the_range(pipe: Pipeline) -> None:
@@ -254,7 +228,7 @@ def test_what_is_out_of_range_is_refused_by_name(
 
 
 def test_a_model_without_labels_takes_none() -> None:
-    bare = make(classes=())
+    bare = pipeline(classes=())
     assert bare.sample(n=2, steps=2).labels is None
     for settings in ({"label": 3}, {"guidance": 2.0}):
         with pytest.raises(IncompatibleError, match=r"trained without labels|has none"):
@@ -262,7 +236,7 @@ def test_a_model_without_labels_takes_none() -> None:
 
 
 def test_a_result_that_is_not_finite_is_no_picture() -> None:
-    broken = make()
+    broken = pipeline()
     with torch.no_grad():
         next(broken.denoiser.parameters()).fill_(torch.nan)
     with pytest.raises(NumericError):

@@ -25,13 +25,16 @@ from .config import config
 from .data import data
 from .demo import demo
 from .doctor import doctor
+from .edit import edit
 from .inspect import inspect
 from .likelihood import likelihood
+from .restore import restore
 from .runs import runs
 from .sample import sample
 from .solvers import solvers
 from .train import train
 from .tune import tune
+from .upscale import upscale
 
 __all__ = ["app", "main"]
 
@@ -51,7 +54,7 @@ Every command takes --debug: show where in the code an error came from."""
 
 # the verbs and the groups they are listed in; this line each is their registration
 VERBS: dict[str, list[Callable[..., None]]] = {
-    "Make": [demo, train, sample, tune],
+    "Make": [demo, train, sample, edit, upscale, restore, tune],
     "Look": [inspect, data, runs, likelihood, solvers],
     "Set up": [config, doctor],
 }

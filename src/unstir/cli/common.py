@@ -22,6 +22,7 @@ __all__ = [
     "Json",
     "Quiet",
     "SettingsFile",
+    "model_and_input",
     "one_subject",
     "progress",
     "require_writable",
@@ -51,6 +52,16 @@ def split(arguments: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
     """(subjects, settings): ["photos/", "steps=20"] -> (["photos/"], {"steps": "20"})."""
     pairs = [a for a in arguments or () if PAIR.fullmatch(a)]
     return [a for a in arguments or () if not PAIR.fullmatch(a)], parse_pairs(pairs)
+
+
+def model_and_input(subjects: Sequence[str], example: str) -> tuple[str, str]:
+    """Both subjects; raises `ConfigError` unless there are exactly two."""
+    if len(subjects) == 2:
+        return subjects[0], subjects[1]
+    got = " ".join(subjects) or "nothing"
+    raise ConfigError(
+        f"a model and a file are needed, got: {got}", field="SUBJECT", hint=f"for example: {example}"
+    )
 
 
 def one_subject(subjects: Sequence[str], what: str, example: str) -> str:

@@ -13,7 +13,7 @@ from .common import Json, show, table
 
 __all__ = ["config"]
 
-COMMANDS = ("train", "sample", "likelihood")
+COMMANDS = ("train", "sample", "edit", "upscale", "restore", "likelihood")
 
 
 def config(
@@ -24,6 +24,9 @@ def config(
     as_json: Json = False,
 ) -> None:
     """List every setting of a command.
+
+    A setting that is a component takes its fields along: solver=ddim:eta=1 is solver=ddim solver.eta=1, and
+    operator=NAME:FIELD=VALUE,FIELD=VALUE likewise.
 
     \b
     Examples:

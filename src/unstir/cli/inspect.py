@@ -18,8 +18,8 @@ from .data import report_on
 
 __all__ = ["inspect", "remake", "settings_of"]
 
-# what a recipe says about its own making; the rest are settings of `unstir sample`
-ABOUT = ("unstir", "model", "model_sha256")
+# what a recipe says about its own making; the rest are settings of the verb
+ABOUT = ("unstir", "verb", "model", "model_sha256", "input", "input_sha256", "mask_sha256")
 
 
 def inspect(
@@ -53,14 +53,16 @@ def inspect(
 
 def remake(recipe: Mapping[str, Any], ending: str = ".png") -> str:
     """The command that makes a file of this recipe again; what is at its default is left out."""
-    settings = settings_of({key: value for key, value in recipe.items() if key not in ABOUT})
-    words = ["unstir", "sample", str(recipe.get("model", "MODEL")), *settings]
+    verb = str(recipe.get("verb", "sample"))
+    settings = settings_of({key: value for key, value in recipe.items() if key not in ABOUT}, verb)
+    inputs = [str(recipe["input"])] if "input" in recipe else []
+    words = ["unstir", verb, str(recipe.get("model", "MODEL")), *inputs, *settings]
     return shlex.join([*words, f"out=again{ending}"])
 
 
-def settings_of(recipe: Mapping[str, Any]) -> list[str]:
-    """KEY=VALUE words that say these settings of `unstir sample`."""
-    root, known = document("sample"), paths("sample")
+def settings_of(recipe: Mapping[str, Any], verb: str = "sample") -> list[str]:
+    """KEY=VALUE words that say these settings of a verb."""
+    root, known = document(verb), paths(verb)
     words: list[str] = []
     for key, value in recipe.items():
         words += _pairs(key, value, known.get(key) or known.get(f"sampling.{key}", {}), root)

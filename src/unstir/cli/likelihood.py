@@ -55,6 +55,7 @@ def likelihood(arguments: Arguments = None, as_json: Json = False, quiet: Quiet 
     from ..evaluate import roc
 
     pipe, tell = load(model), partial(say, quiet=quiet)
+    pipe.condition(None)  # raises where the model has to be told of a picture
     if request.variance == "learned" and not pipe.config.variance:
         raise IncompatibleError(
             f"variance=learned: {model} knows the mean of x_0, not its variance",

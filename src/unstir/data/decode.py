@@ -28,10 +28,22 @@ from PIL import Image
 from unstir.data.identify import FORMATS, BadFile, identify, require_whole
 from unstir.limits import LIMITS
 
-__all__ = ["SECONDS", "answer", "decode", "fit", "measure", "read", "serve"]
+__all__ = ["CONVERSIONS", "SECONDS", "answer", "decode", "fit", "measure", "read", "serve"]
 
 SECONDS = 20.0
 """Wall-clock time a child may spend on one file."""
+
+CONVERSIONS = {
+    "rotated": "turned upright by EXIF",
+    "alpha": "with transparency, laid on white",
+    "palette": "with a palette",
+    "cmyk": "CMYK, converted to RGB",
+    "16-bit": "16-bit grey, reduced to 8 bits",
+    "animation": "animated, first frame kept",
+    "enlarged": "smaller than the chosen size, enlarged",
+    "named": "named as another format, decoded by content",
+}
+"""What the notes of a picture say, for people."""
 
 _MEMORY = 3 * 2**30  # address space of a child: several copies of the largest accepted image
 _LARGEST_FILE = 2**29

@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from unstir.data import cache as kept
+from unstir.data.decode import CONVERSIONS
 from unstir.data.identify import EXTENSIONS
 from unstir.data.items import Fault, Items, content_keys, count_of, printable
 from unstir.data.pool import Pool
@@ -32,17 +33,6 @@ SIZES = (8, 16, 32, 64)
 
 _SHORT = 64  # folders with fewer images need one child only
 _TRANSIENT = {"timeout", "io", "missing"}  # may be gone next time, so such a result is not kept
-
-_CONVERSIONS = {
-    "rotated": "turned upright by EXIF",
-    "alpha": "with transparency, laid on white",
-    "palette": "with a palette",
-    "cmyk": "CMYK, converted to RGB",
-    "16-bit": "16-bit grey, reduced to 8 bits",
-    "animation": "animated, first frame kept",
-    "enlarged": "smaller than the chosen size, enlarged",
-    "named": "named as another format, decoded by content",
-}
 
 
 def read_folder(
@@ -192,7 +182,7 @@ def _decode(
         notes.append("every pixel is grey: kept as one channel")
     elif channels is None and seen["grey"]:
         notes.append(f"{seen['grey']:,} grey images among colour ones, kept as RGB")
-    notes += [f"{seen[kind]:,} {what}" for kind, what in _CONVERSIONS.items() if seen[kind]]
+    notes += [f"{seen[kind]:,} {what}" for kind, what in CONVERSIONS.items() if seen[kind]]
     return Items(
         pixels=pixels, keys=content_keys(pixels), names=good, bad=tuple(sorted(bad)), notes=tuple(notes)
     )

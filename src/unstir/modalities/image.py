@@ -33,11 +33,13 @@ __all__ = [
     "per_class",
     "read_recipe",
     "to_grid",
+    "with_scale",
     "write_samples",
 ]
 
 KEY = "unstir"
 CELL = 40  # pixels a picture on a sheet should have for a person to see it
+SHOWN, BAR = 128, 8  # the least side of a picture of numbers, and the height of the bar beneath
 PAD = 2
 WHITE = 255
 FRAME_MS, LAST_FRAME_MS = 80, 1600
@@ -98,6 +100,23 @@ def per_class(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     width = max(band.shape[1] for band in bands)
     padding = [((0, 0), (0, width - band.shape[1]), (0, 0)) for band in bands]
     return np.concatenate([np.pad(b, p, constant_values=WHITE) for b, p in zip(bands, padding, strict=True)])
+
+
+def with_scale(values: np.ndarray, unit: str) -> np.ndarray:
+    """Numbers >= 0 (H, W) as one picture (H', W', 1): black is 0, white the largest, a bar beneath says how much."""
+    largest = float(values.max())
+    shades = (values * (255 / largest if largest else 0)).round().astype(np.uint8)
+    factor = math.ceil(SHOWN / min(SHOWN, *values.shape))
+    picture = shades.repeat(factor, axis=0).repeat(factor, axis=1)
+    bar = np.linspace(0, 255, picture.shape[1]).round().astype(np.uint8)[None].repeat(BAR, axis=0)
+    left, right = _text("0"), _text(f"{largest:.3g} {unit}")
+    width = max(picture.shape[1], left.shape[1] + right.shape[1] + 4 * PAD)
+    words = np.full((max(left.shape[0], right.shape[0]), width), WHITE, np.uint8)
+    words[: left.shape[0], : left.shape[1]] = left
+    words[: right.shape[0], width - right.shape[1] :] = right
+    gap = np.full((2 * PAD, width), WHITE, np.uint8)
+    wide = [np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=WHITE) for x in (picture, bar)]
+    return np.concatenate([wide[0], gap, wide[1], gap, words])[..., None]
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ..classifier import NoisyClassifier
 from ..codecs import Codec
 from ..condition import Condition
 from ..denoiser import Denoiser, Preconditioned
-from ..embedders import Label
+from ..embedders import Label, LowResolution, Masked, Spatial
 from ..errors import ConfigError, IncompatibleError, did_you_mean
 from ..files import sha256, write_atomic
 from ..guidance import (
@@ -31,16 +31,26 @@ from ..guidance import (
 )
 from ..model import Defaults, ModelConfig, find_model, read_model, write_model
 from ..networks.base import count_parameters
+from ..operators import Operator
 from ..process import Gaussian
 from ..rng import Rng
 from ..sampling import sample
 from ..solvers.base import Solver, Step
 from ..spec import choices, dump
 
+if TYPE_CHECKING:
+    from .restoration import Restored
+
 __all__ = ["Pipeline", "Samples", "load"]
 
 SELF = {"attention": PerturbedAttention, "layers": SkipLayers}
 """The weaker opinions that a network has of itself, with a part of it switched off."""
+
+RESTORES: Mapping[type[Spatial], tuple[str, str]] = {
+    LowResolution: ("makes a picture larger", "unstir upscale {} small.png"),
+    Masked: ("fills in what is unknown of a picture", "unstir edit {} picture.png mask=mask.png"),
+}
+"""What models do that are told of a picture, and by which command."""
 
 
 @dataclass
@@ -192,7 +202,7 @@ class Pipeline:
         shape = self._shape(size)
         rng = Rng.of(seed, n)
         labels = self.labels(label, rng, chosen)
-        against = self._negative(chosen, negative)
+        against = self.negative(chosen, negative)
         self.check(chosen)
         counted = [self.denoiser, *self._worse_of(chosen)]
         if exact is None:
@@ -221,12 +231,12 @@ class Pipeline:
             seeds=list(range(seed, seed + n)),
             labels=None if labels is None else labels.tolist(),
             recipe={
-                "unstir": _version(),
+                "unstir": version(),
                 "model": self.name,
                 "model_sha256": self.digest,
                 "n": n,
                 "seed": seed,
-                **_words(chosen, self.config.defaults, negative),
+                **words(chosen, self.config.defaults, negative),
                 "label": label,
                 "size": size,
                 "exact": exact,
@@ -235,6 +245,89 @@ class Pipeline:
             seconds=time.perf_counter() - start,
             frames=frames,
         )
+
+    def edit(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray | None = None,
+        *,
+        extend: str | Mapping[str, int] | None = None,
+        strength: float | None = None,
+        feather: int | None = None,
+        **wish: Any,
+    ) -> Restored:
+        """The picture with a part of it made anew; every other pixel keeps its bytes.
+
+        Args:
+            image: uint8 (H, W, C), of any size.
+            mask: (H, W), true or above 127 = repaint.
+            extend: borders to add and to paint, in pixels, as "right:16" or {"left": 8, "right": 8}.
+            strength: above 0 to 1: how much of the old picture is given up where it is repainted, all by default; on
+                its own, without a mask, the whole picture is varied.
+            feather: pixels over which a difference in colour at the mask's border fades; None: to the middle of it.
+            wish: what edit, upscale and restore have in common, n to overlap; see `restore`.
+
+        Raises:
+            ConfigError: nothing is to be edited, sizes that do not agree, a setting out of range.
+        """
+        from .restoration import Wish, edit
+
+        return edit(self, image, mask, extend, feather, Wish.of(wish, strength))
+
+    def upscale(
+        self,
+        image: np.ndarray,
+        scale: int | None = None,
+        *,
+        kernel: Literal["box", "bicubic"] | None = None,
+        reference: np.ndarray | None = None,
+        **wish: Any,
+    ) -> Restored:
+        """The picture `scale` times as large, with the detail that the model expects; made small, it is the given one.
+
+        Args:
+            image: uint8 (H, W, C), of any size.
+            scale: a whole number, 2 or more; None: what the model was trained for, or 2.
+            kernel: how the small picture came from a large one: averages of blocks, or bicubic.
+            reference: the true large picture, to be measured against.
+            wish: what edit, upscale and restore have in common, n to overlap; see `restore`.
+
+        Raises:
+            ConfigError: sizes that do not agree, a setting out of range.
+        """
+        from .restoration import Wish, upscale
+
+        return upscale(self, image, scale, kernel, reference, Wish.of(wish))
+
+    def restore(
+        self,
+        y: np.ndarray | Tensor,
+        operator: Operator,
+        *,
+        std: float = 0.0,
+        peak: float | None = None,
+        reference: np.ndarray | None = None,
+        **wish: Any,
+    ) -> Restored:
+        """Samples of x_0 given y = A x_0 + n.
+
+        Args:
+            y: a picture uint8 (H, W, C), or floats (*T) in the units of x_0, from -1 to 1 for pictures.
+            operator: A.
+            std: of Gaussian noise, in the units of x_0; 0 = none.
+            peak: Poisson noise in its place: the expected count at white.
+            reference: the true picture, to be measured against.
+            wish: `n` samples from `seed` on, of a `label` away from the `negative` one; the `method`, "auto", a name
+                or a `guidance.Method`; `solver`, `steps`, `grid` and all other settings of sampling; `tile`, the side
+                of the windows in which larger pictures are made, and their `overlap`; `on_step`, which sees every step.
+
+        Raises:
+            ConfigError: sizes that do not agree, a setting out of range.
+            IncompatibleError: the method is not made for this operator, noise or solver.
+        """
+        from .restoration import Wish, restore
+
+        return restore(self, y, operator, std, peak, reference, Wish.of(wish))
 
     @torch.no_grad()
     def _run(
@@ -265,28 +358,41 @@ class Pipeline:
         return self._decode(x[:count]), frames
 
     def guided(
-        self, chosen: Defaults, labels: Tensor | None, negative: int | None = None
+        self,
+        chosen: Defaults,
+        labels: Tensor | None,
+        negative: int | None = None,
+        spatial: Tensor | None = None,
+        seen: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
     ) -> tuple[Denoiser, Condition | None]:
-        """The denoiser that the settings ask for and its condition."""
-        denoiser: Denoiser = self.denoiser
+        """The denoiser that the settings ask for and its condition; `seen` is how models look at x_t: in windows."""
+        denoiser = seen(self.denoiser)
         if chosen.classifier:
-            denoiser = self._by_classifier(chosen, labels)
+            denoiser = self._by_classifier(denoiser, chosen, labels)
         elif chosen.guidance != 1:
-            denoiser = self._contrast(chosen, labels, negative)
+            denoiser = self._contrast(denoiser, chosen, labels, negative, spatial, seen)
         if chosen.threshold != 0:
             denoiser = Threshold(denoiser, chosen.threshold)
-        return denoiser, self.condition(labels)
+        return denoiser, self.condition(labels, spatial)
 
-    def _contrast(self, chosen: Defaults, labels: Tensor | None, negative: int | None) -> Denoiser:
+    def _contrast(
+        self,
+        denoiser: Denoiser,
+        chosen: Defaults,
+        labels: Tensor | None,
+        negative: int | None,
+        spatial: Tensor | None,
+        seen: Callable[[Denoiser], Denoiser],
+    ) -> Denoiser:
         """The denoiser moved away from the weaker opinion that the settings name."""
         scale, rule, interval = chosen.guidance, chosen.rule, chosen.interval
         kind, _, blocks = chosen.weaker.partition(":")
         if kind in SELF:
-            return SELF[kind](self.denoiser, scale, _blocks(blocks), rule=rule, interval=interval)
+            return SELF[kind](denoiser, scale, _blocks(blocks), rule=rule, interval=interval)
         if kind != "unconditional":
             worse = self._worse(chosen.weaker)
-            cond = worse.condition(labels)
-            return Autoguidance(self.denoiser, worse.denoiser, scale, cond, rule=rule, interval=interval)
+            cond = worse.condition(labels, spatial)
+            return Autoguidance(denoiser, seen(worse.denoiser), scale, cond, rule=rule, interval=interval)
         if labels is None:
             raise IncompatibleError(
                 f"guidance={scale:g} needs a condition and this model has none",
@@ -294,16 +400,17 @@ class Pipeline:
                 hint="leave guidance out, train on labelled data, or guide by weaker=layers or a worse model",
             )
         nothing = torch.full_like(labels, len(self.config.classes) if negative is None else negative)
-        return ClassifierFree(self.denoiser, scale, self.condition(nothing), rule=rule, interval=interval)
+        cond = self.condition(nothing, spatial)
+        return ClassifierFree(denoiser, scale, cond, rule=rule, interval=interval)
 
-    def _by_classifier(self, chosen: Defaults, labels: Tensor | None) -> Denoiser:
+    def _by_classifier(self, denoiser: Denoiser, chosen: Defaults, labels: Tensor | None) -> Denoiser:
         """The denoiser moved toward the labels as a classifier sees them."""
         assert labels is not None, "a classifier has classes"
         told = self._labelled(chosen).classifier
         # it knows x_t up to a factor and log-SNR, so it serves any Gaussian process
         told = NoisyClassifier(told.network, self.denoiser.process, told.sigma_data, told.dtype)
         scale, interval = chosen.guidance, chosen.interval
-        return ClassifierGuided(self.denoiser, told, labels.to(self.device), scale, interval=interval)
+        return ClassifierGuided(denoiser, told, labels.to(self.device), scale, interval=interval)
 
     def _labelled(self, chosen: Defaults) -> Pipeline:
         """Whose classes labels are: the classifier's that guides, or this model's own."""
@@ -315,17 +422,29 @@ class Pipeline:
         _ = other.classifier  # raises where it is none
         return other
 
-    def condition(self, labels: Tensor | None) -> Condition | None:
-        """What the network is told of the classes."""
+    def condition(self, labels: Tensor | None, spatial: Tensor | None = None) -> Condition | None:
+        """What the network is told of the classes, and of a picture that it restores.
+
+        Raises:
+            IncompatibleError: it has to be told of a picture, and there is none.
+        """
+        if self.config.spatial is not None and spatial is None:
+            verb, hint = RESTORES[type(self.config.spatial)]
+            raise IncompatibleError(
+                f"{self.name} {verb}, and there is none",
+                field="model",
+                hint=hint.format(self.name),
+            )
         embedder = self.denoiser.embedder
-        if not isinstance(embedder, Label) or labels is None:
-            return None
-        return embedder(labels.to(self.device))
+        cond = None
+        if isinstance(embedder, Label) and labels is not None:
+            cond = embedder(labels.to(self.device))
+        return cond if spatial is None else replace(cond or Condition(), spatial=spatial)
 
     def _worse(self, model: str) -> Pipeline:
         """The model that autoguidance moves away from."""
         hint = "give an earlier checkpoint, RUN@STEP, or a smaller model of the same data"
-        return self._other(model, ("shape", "schedule", "codec", "classes"), "weaker", hint)
+        return self._other(model, ("shape", "schedule", "codec", "classes", "spatial"), "weaker", hint)
 
     def _other(self, model: str, parts: Sequence[str], field: str, hint: str) -> Pipeline:
         """A second model, loaded once, that has these parts of the config in common with this one."""
@@ -361,7 +480,7 @@ class Pipeline:
         wanted = {word: value for word, value in given.items() if value is not None}
         for word, kind in (("solver", Solver), ("rule", Rule)):
             if isinstance(wanted.get(word), str):
-                wanted[word] = _component(wanted[word], kind, word)
+                wanted[word] = component(wanted[word], kind, word)
             if word in wanted and not isinstance(wanted[word], kind):
                 raise ConfigError(
                     f"{word} is {wanted[word]!r}",
@@ -448,7 +567,8 @@ class Pipeline:
                     hint="it says how guidance acts: give a guidance other than 1, as guidance=2, and no classifier",
                 )
 
-    def _negative(self, chosen: Defaults, label: Any) -> int | None:
+    def negative(self, chosen: Defaults, label: Any) -> int | None:
+        """The class that guidance moves away from; raises ConfigError where there is no such guidance."""
         if label is None:
             return None
         without = chosen.guidance == 1 or chosen.classifier or chosen.weaker != "unconditional"
@@ -505,7 +625,7 @@ def _numbers(field: str, given: Any) -> float | tuple[float, ...]:
         raise ConfigError(f"{field} is {given!r}", field=field, hint=hint) from None
 
 
-def _component(name: str, kind: type, field: str) -> Any:
+def component(name: str, kind: type, field: str) -> Any:
     """The component of that name with its defaults."""
     known = {word.lower(): component for word, component in choices(kind).items()}
     if name.lower() not in known:
@@ -523,7 +643,7 @@ def _blocks(text: str) -> tuple[int, ...] | None:
     return tuple(map(int, words)) or None
 
 
-def _words(chosen: Defaults, defaults: Defaults, negative: int | str | None) -> dict[str, Any]:
+def words(chosen: Defaults, defaults: Defaults, negative: int | str | None) -> dict[str, Any]:
     """The settings as a recipe says them, without those that have no effect."""
     idle = {"micro_batch"}
     idle |= {"times"} if chosen.grid != "optimised" else set()
@@ -532,8 +652,8 @@ def _words(chosen: Defaults, defaults: Defaults, negative: int | str | None) -> 
         idle |= {"rule", "weaker"}
     else:
         idle |= {"classifier", "interval", "rule", "weaker"} if chosen.guidance == 1 else {"classifier"}
-    words = {key: value for key, value in dump(chosen, Defaults).items() if key not in idle}
-    return words if negative is None else words | {"negative": negative}
+    found = {key: value for key, value in dump(chosen, Defaults).items() if key not in idle}
+    return found if negative is None else found | {"negative": negative}
 
 
 def _class(label: int | str, classes: Sequence[str], field: str = "label") -> int:
@@ -561,7 +681,7 @@ def _plain(label: Any) -> Any:
     return list(label) if isinstance(label, tuple) else label
 
 
-def _version() -> str:
+def version() -> str:
     from .. import __version__
 
     return __version__

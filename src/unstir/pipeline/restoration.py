@@ -1,0 +1,607 @@
+"""Editing, upscaling and restoring with a pipeline: samples that agree with what is known of them.
+
+All three come down to one thing: y = A x_0 + n is measured, and x_0 is drawn given y, by a model that was trained for
+it or, with any other, by a method of `guidance`. What is larger than the model is done in overlapping windows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..embedders import LowResolution, Masked
+from ..errors import ConfigError, IncompatibleError
+from ..evaluate.similarity import psnr, ssim
+from ..guidance import Method, Posterior, Tiled
+from ..guidance.choice import choose
+from ..limits import LIMITS
+from ..model import Defaults
+from ..modules import twin
+from ..operators import SVD, Downsample, GaussianNoise, Mask, Measurement, Operator, PoissonNoise
+from ..operators.mask import Selection
+from ..rng import Rng
+from ..sampling import sample
+from ..seam import blend
+from ..solvers.base import Step
+from ..spec import choices, dump
+from .base import Samples, component, version, words
+
+if TYPE_CHECKING:
+    from .base import Pipeline
+
+__all__ = ["Restored", "edit", "restore", "upscale"]
+
+SIDES = ("left", "right", "top", "bottom")
+GREY_LEVELS = 127.5
+"""In one unit of x_0."""
+ROUNDING = 1 / (GREY_LEVELS * 12**0.5)
+"""Standard deviation of what is lost where x_0 is rounded to bytes: what mixes such bytes is never without noise."""
+
+
+@dataclass
+class Restored(Samples):
+    """Samples given a measurement, and how well they agree with it."""
+
+    method: str = ""
+    """What they were drawn by, as settings."""
+    reason: str = ""
+    """Why by that."""
+    consistency: list[float] = field(default_factory=list)
+    """Root mean square of A x - y for each sample as it is stored, in grey levels of 255."""
+    psnr: list[float] | None = None
+    """Of each sample against the reference, in dB."""
+    ssim: list[float] | None = None
+    """Of each sample against the reference, at most 1."""
+    mean: np.ndarray | None = None
+    """Of several samples, uint8 (H, W, C): the best guess in the least-squares sense."""
+    uncertainty: np.ndarray | None = None
+    """Standard deviation over the samples, float32 (H, W) in grey levels, over all channels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the three have in common."""
+
+    n: int = 1
+    seed: int = 0
+    label: int | str | None = None
+    negative: int | str | None = None
+    method: str | Method = "auto"
+    tile: int | None = None
+    overlap: int | None = None
+    on_step: Callable[[Step], None] | None = None
+    strength: float | None = None
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of `Defaults`."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], strength: float | None = None) -> Wish:
+        """From keywords: those that are no field are settings of `Defaults`."""
+        own = {f.name for f in fields(cls)} - {"chosen", "strength"}
+        known = {key: value for key, value in given.items() if key in own}
+        return cls(**known, strength=strength, chosen={k: v for k, v in given.items() if k not in own})
+
+
+# -- the three ---------------------------------------------------------------------------------------------
+def edit(
+    pipe: Pipeline,
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    extend: str | Mapping[str, int] | None,
+    feather: int | None,
+    wish: Wish,
+) -> Restored:
+    """See `Pipeline.edit`."""
+    borders = _borders(extend)
+    if mask is None and not any(borders.values()) and wish.strength is None:
+        raise ConfigError(
+            "there is nothing to edit",
+            field="mask",
+            hint="give a mask (white = repaint), extend=right:16, or strength=0.6 to change all of it",
+        )
+    picture = _picture(pipe, image)
+    repaint = np.zeros(picture.shape[:2], bool) if mask is None else _mask(mask, picture.shape[:2])
+    height, width = picture.shape[:2]
+    height, width = height + borders["top"] + borders["bottom"], width + borders["left"] + borders["right"]
+    _check_size(wish, "extend" if extend else "n", height, width)
+    picture, repaint = _extended(picture, repaint, borders)
+    if mask is not None and not repaint.any():
+        raise ConfigError("the mask is black everywhere", field="mask", hint="white is what gets repainted")
+    if not repaint.any():  # image to image: nothing is to be kept
+        repaint[:] = True
+    x = _encode(pipe, picture)
+    keep = torch.from_numpy(~repaint).to(x)
+    measurement = Measurement(Mask(keep), keep * x, GaussianNoise(0.0)) if (~repaint).any() else None
+    drawn = _draw(pipe, x.shape[1:], measurement, wish, start=x)
+    whole = blend(x, drawn.x, keep, feather=feather) if measurement else drawn.x
+    images = np.where(repaint[..., None], _decode(pipe, whole), picture)
+    about = {"verb": "edit", "extend": _words_of(borders), "strength": wish.strength, "feather": feather}
+    hashes = {"input_sha256": _hash(image)} | ({} if mask is None else {"mask_sha256": _hash(mask)})
+    return _restored(pipe, images, drawn, measurement, wish, about | hashes)
+
+
+def upscale(
+    pipe: Pipeline,
+    image: np.ndarray,
+    scale: int | None,
+    kernel: Literal["box", "bicubic"] | None,
+    reference: np.ndarray | None,
+    wish: Wish,
+) -> Restored:
+    """See `Pipeline.upscale`."""
+    trained = pipe.config.spatial if isinstance(pipe.config.spatial, LowResolution) else None
+    if scale is None:
+        scale = trained.scale if trained else 2
+    if not isinstance(scale, int) or scale < 2:
+        raise ConfigError(f"scale is {scale!r}", field="scale", hint="accepted: a whole number, 2 or more")
+    if trained and (scale, kernel or trained.kernel) != (trained.scale, trained.kernel):
+        raise IncompatibleError(
+            f"{pipe.name} was trained to upscale {trained.scale} times what kernel={trained.kernel} made small",
+            field="scale",
+            hint=f"leave scale and kernel out, or use a model trained without task=upscale; {pipe.name} can be "
+            "used twice",
+        )
+    kernel = kernel or (trained.kernel if trained else "bicubic")
+    picture = _picture(pipe, image)
+    height, width = picture.shape[0] * scale, picture.shape[1] * scale
+    _check_size(wish, "scale", height, width)
+    low = _encode(pipe, picture)
+    measurement = Measurement(Downsample(scale, kernel), low, GaussianNoise(0.0))
+    drawn = _draw(pipe, (low.shape[1], height, width), measurement, wish)
+    about = {"verb": "upscale", "scale": scale, "kernel": kernel, "input_sha256": _hash(image)}
+    return _restored(pipe, _decode(pipe, drawn.x), drawn, measurement, wish, about, reference)
+
+
+def restore(
+    pipe: Pipeline,
+    y: np.ndarray | Tensor,
+    operator: Operator,
+    std: float,
+    peak: float | None,
+    reference: np.ndarray | None,
+    wish: Wish,
+) -> Restored:
+    """See `Pipeline.restore`."""
+    if peak is not None and std:
+        raise ConfigError(
+            f"std is {std:g} and peak {peak:g}",
+            field="std",
+            hint="give one of them: Gaussian or Poisson noise",
+        )
+    noise = GaussianNoise(std) if peak is None else PoissonNoise(peak)
+    known = _measured(pipe, y).to(pipe.device)
+    shape = operator.source(tuple(known.shape[1:])) or pipe.config.shape
+    if shape[0] != pipe.config.shape[0]:
+        raise IncompatibleError(
+            f"this y is of pictures with {shape[0]} channels, {pipe.name} makes {pipe.config.shape[0]}",
+            field="operator",
+            hint="use a model of such pictures, or convert y",
+        )
+    _check_size(wish, "n", *shape[1:])
+    measurement = Measurement(operator, operator.measured(known), noise)
+    with torch.no_grad():
+        seen = tuple(operator.forward(torch.zeros(1, *shape, device=pipe.device)).shape)
+    if seen != tuple(known.shape):
+        raise IncompatibleError(
+            f"y has shape {tuple(known.shape[1:])}, {type(operator).__name__} gives {seen[1:]}",
+            field="y",
+            hint="give y as the operator makes it of a picture of the model's size",
+        )
+    if np.asarray(y).dtype == np.uint8 and std < ROUNDING and _mixes(operator, known.new_zeros(1, *shape)):
+        measurement = replace(measurement, noise=GaussianNoise(ROUNDING)) if peak is None else measurement
+    drawn = _draw(pipe, shape, measurement, wish)
+    told = (
+        dump(operator) if type(operator) in choices(Operator).values() else {"name": type(operator).__name__}
+    )
+    about = {
+        "verb": "restore",
+        "operator": told,
+        "std": std,
+        "peak": peak,
+        "input_sha256": _hash(np.asarray(y)),
+    }
+    return _restored(pipe, _decode(pipe, drawn.x), drawn, measurement, wish, about, reference)
+
+
+def _mixes(operator: Operator, like: Tensor) -> bool:
+    """Whether a linear operator makes new numbers of x's, so that rounding them loses something."""
+    return operator.linear and not isinstance(operator.svd(like), Selection)
+
+
+# -- drawing x_0 given y -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Drawn:
+    """x_0 given y and how it was come by."""
+
+    x: Tensor
+    chosen: Defaults
+    method: Method | None
+    reason: str
+    labels: list[int] | None
+    evaluations: int
+    seconds: float
+
+
+def _draw(
+    pipe: Pipeline,
+    shape: tuple[int, ...],
+    measurement: Measurement | None,
+    wish: Wish,
+    start: Tensor | None = None,
+) -> Drawn:
+    """n samples (n, *shape) that agree with the measurement; from `start` on where a strength is given."""
+    if not isinstance(wish.n, int) or wish.n < 1:
+        raise ConfigError(f"n is {wish.n!r}", field="n", hint="ask for 1 sample or more")
+    begin = time.perf_counter()
+    spatial = _told(pipe, measurement, shape)
+    canvas = (shape[0], *map(max, shape[1:], pipe.config.shape[1:]))
+    window, overlap = _window(pipe, canvas, wish)
+    if canvas != tuple(shape):  # smaller than the model: it sees a margin of which nothing is known
+        measurement = measurement and replace(
+            measurement, operator=Inside(measurement.operator, shape, canvas)
+        )
+        spatial, start = (x if x is None else _padded(x, canvas) for x in (spatial, start))
+    tiled = Tiled(pipe.denoiser, window, overlap)
+
+    def windows(denoiser: Denoiser) -> Denoiser:
+        return denoiser if window == canvas[1:] else twin(tiled, denoiser=denoiser)
+
+    count = len(tiled.windows(canvas[1:]))
+    method, reason = _method(pipe, measurement, wish, count, trained=spatial is not None)
+    chosen = _settings(pipe, method, wish)
+    labels = _labels(pipe, chosen, wish)
+    against = pipe.negative(chosen, wish.negative)
+    nodes = pipe.grid(chosen)
+    if wish.strength is not None:
+        nodes = _from(nodes, wish.strength)
+    nodes = method.times(nodes) if method else nodes
+    particles = method.particles if method else 1
+    seeds, rows_at_once = Rng.of(wish.seed, wish.n), max(1, 16 * _area(pipe.config.shape) // _area(canvas))
+    counted: list[int] = []
+    hook = pipe.denoiser.network.register_forward_hook(lambda _, given, __: counted.append(len(given[0])))
+    parts = []
+    try:
+        for first in range(0, wish.n, rows_at_once):
+            rows = torch.arange(first, min(first + rows_at_once, wish.n)).repeat_interleave(particles)
+            keys = seeds[rows].to(pipe.device)
+            if particles > 1:
+                keys = keys.fork("particle", torch.arange(particles).repeat(len(rows) // particles))
+            told = None if labels is None else labels[rows]
+            denoiser, cond = pipe.guided(chosen, told, against, _expanded(spatial, len(rows)), windows)
+            if measurement is not None and method is not None:
+                denoiser = Posterior(denoiser, measurement, method)
+            x = _begin(pipe, nodes[0], start, (len(rows), *canvas), keys)
+            x = sample(
+                denoiser, chosen.solver, nodes, x, cond=cond, rng=keys.fork("solver"), on_step=wish.on_step
+            )
+            parts.append(x[::particles, :, : shape[1], : shape[2]])
+    finally:
+        hook.remove()
+    return Drawn(
+        torch.cat(parts),
+        chosen,
+        method,
+        reason,
+        None if labels is None or wish.label is None else labels.tolist(),
+        sum(counted) // wish.n,
+        time.perf_counter() - begin,
+    )
+
+
+def _begin(pipe: Pipeline, t: Tensor, start: Tensor | None, shape: tuple[int, ...], keys: Rng) -> Tensor:
+    """x_t at the first time: pure noise, or a picture with that much noise."""
+    process = pipe.denoiser.process
+    if t == 1 or start is None:
+        return process.prior(shape, keys.fork("prior"), torch.float32, pipe.device)
+    return process.corrupt(start.expand(shape).contiguous(), t, keys.fork("prior"))
+
+
+def _told(pipe: Pipeline, measurement: Measurement | None, shape: tuple[int, ...]) -> Tensor | None:
+    """What a model that was trained to restore is told of this measurement; None for all other models."""
+    told = pipe.config.spatial
+    if told is None:
+        return None
+    nothing = torch.zeros(1, *shape, device=pipe.device)
+    if isinstance(told, Masked) and measurement is None:
+        return told.condition(nothing, nothing[:, :1])
+    if measurement is not None and (std := float(measurement.variance.max()) ** 0.5) <= told.augmentation:
+        operator, y = measurement.operator, measurement.y
+        if isinstance(told, LowResolution) and operator == Downsample(told.scale, told.kernel):
+            return told.condition(y, std)
+        svd = operator.svd(nothing) if operator.linear else None
+        if isinstance(told, Masked) and isinstance(svd, Selection):
+            return told.condition(svd.left(y), svd.s[None, :1], std)
+    raise IncompatibleError(
+        f"{pipe.name} was trained for something else: {_said(told)}",
+        field="model",
+        hint="use it for that, with no more noise than its augmentation, or any model trained without task=",
+    )
+
+
+def _method(
+    pipe: Pipeline, measurement: Measurement | None, wish: Wish, windows: int, trained: bool
+) -> tuple[Method | None, str]:
+    """What to draw by, and why."""
+    if isinstance(wish.method, Method):
+        return wish.method, "as asked for"
+    if wish.method != "auto":
+        return component(wish.method, Method, "method"), "as asked for"
+    if trained:
+        return None, f"{pipe.name} was trained for it"
+    if measurement is None:
+        return None, "nothing is to be kept, so there is nothing to agree with"
+    return choose(measurement, windows)
+
+
+def _settings(pipe: Pipeline, method: Method | None, wish: Wish) -> Defaults:
+    """The model's defaults, what suits the method in their place, and what is asked for in place of both."""
+    given = {word: value for word, value in wish.chosen.items() if value is not None}
+    suited: dict[str, Any] = {}
+    if method is not None:
+        if method.solver is not None:
+            suited["solver"] = method.solver
+        if method.steps is not None and pipe.config.defaults.steps < method.steps:
+            # times that were found for few steps of another solver mean nothing here
+            suited |= {"steps": method.steps, "grid": "uniform"}
+    if wish.label is None and pipe.config.classes:
+        if given.get("guidance", 1) != 1 and given.get("weaker", "unconditional") == "unconditional":
+            raise ConfigError(
+                f"guidance={given['guidance']} needs a label",
+                field="guidance",
+                hint="give label=, or leave it out",
+            )
+        suited |= {"guidance": 1.0, "classifier": ""}
+    chosen = pipe.chosen(suited | given)
+    if method is not None:
+        method.check_solver(chosen.solver)
+    return chosen
+
+
+def _labels(pipe: Pipeline, chosen: Defaults, wish: Wish) -> Tensor | None:
+    """The label of every sample: the one asked for, else "no label"."""
+    if wish.label is None and pipe.config.classes:
+        return torch.full((wish.n,), len(pipe.config.classes))
+    return pipe.labels(wish.label, Rng.of(wish.seed, wish.n), chosen)
+
+
+def _window(pipe: Pipeline, canvas: tuple[int, ...], wish: Wish) -> tuple[tuple[int, ...], int]:
+    """The windows' size on each axis, and how far they overlap."""
+    own = pipe.config.shape[1:]
+    tile = min(own) if wish.tile is None else wish.tile
+    if not 2 <= tile <= min(own):
+        raise ConfigError(
+            f"tile is {tile}",
+            field="tile",
+            hint=f"accepted: 2 to {min(own)}, the side {pipe.name} was trained with",
+        )
+    window = own if wish.tile is None else (tile,) * len(own)
+    overlap = tile // 2 if wish.overlap is None else wish.overlap
+    if not 0 <= overlap < tile:
+        raise ConfigError(f"overlap is {overlap}", field="overlap", hint=f"accepted: 0 to {tile - 1}")
+    return tuple(map(min, window, canvas[1:])), overlap
+
+
+def _from(nodes: Tensor, strength: float) -> Tensor:
+    """The grid from t = strength on."""
+    if not 0 < strength <= 1:
+        raise ConfigError(
+            f"strength is {strength:g}",
+            field="strength",
+            hint="accepted: above 0, slightly changed, to 1, all new",
+        )
+    later = nodes[nodes < strength - 1e-9]
+    return torch.cat((nodes.new_tensor([strength]), later))
+
+
+class Inside(Operator):
+    """A of the first rows and columns of x."""
+
+    def __init__(self, operator: Operator, shape: tuple[int, ...], canvas: tuple[int, ...]) -> None:
+        self.operator, self.shape, self.canvas = operator, shape, canvas
+        self.linear = operator.linear  # type: ignore[misc]
+
+    def source(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.canvas
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.operator.forward(x[..., : self.shape[1], : self.shape[2]])
+
+    def svd(self, like: Tensor) -> SVD | None:
+        inner = self.operator.svd(like[..., : self.shape[1], : self.shape[2]])
+        return Selection(self, like) if isinstance(inner, Selection) else None
+
+
+# -- pictures ----------------------------------------------------------------------------------------------
+def _picture(pipe: Pipeline, image: np.ndarray, field: str = "image") -> np.ndarray:
+    """uint8 (H, W, C) with the model's channels; grey becomes colour where the model is of colour."""
+    if pipe.config.kind != "image":
+        raise IncompatibleError(
+            f"{pipe.name} makes {pipe.config.kind}", field="model", hint="use a model of pictures"
+        )
+    image = np.asarray(image)
+    image = image[..., None] if image.ndim == 2 else image
+    channels = pipe.config.shape[0]
+    if image.ndim != 3 or image.dtype != np.uint8 or image.shape[2] not in (1, channels) or 0 in image.shape:
+        raise IncompatibleError(
+            f"{field} is {image.dtype} of shape {image.shape}",
+            field=field,
+            hint=f"give uint8 (H, W, {channels}); grey for colour is converted, colour for grey is not",
+        )
+    return np.repeat(image, channels, 2) if image.shape[2] != channels else image
+
+
+def _mask(mask: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """bool (H, W), true = repaint."""
+    mask = np.asarray(mask)
+    if mask.ndim == 3 and mask.shape[2] == 1:
+        mask = mask[..., 0]
+    if tuple(mask.shape) != tuple(size):
+        height, width = mask.shape[:2] if mask.ndim >= 2 else (len(mask), 1)
+        raise ConfigError(
+            f"the mask has {width}x{height} pixels, the picture {size[1]}x{size[0]}",
+            field="mask",
+            hint="give a grey mask of the picture's size",
+        )
+    return mask if mask.dtype == bool else mask > 127
+
+
+def _borders(extend: str | Mapping[str, int] | None) -> dict[str, int]:
+    """Pixels to add on every side: "left:8,right:8" -> {"left": 8, "right": 8, "top": 0, "bottom": 0}."""
+    if isinstance(extend, str):
+        pairs = [part.partition(":")[::2] for part in extend.split(",")]
+        extend = {side.strip(): int(width) if width.strip().isdecimal() else -1 for side, width in pairs}
+    given = dict(extend or {})
+    for side, width in given.items():
+        if side not in SIDES or not isinstance(width, int) or width < 1:
+            raise ConfigError(
+                f"extend is {_words_of(given) or extend!r}",
+                field="extend",
+                hint="give sides and pixels, as extend=right:16 or extend=left:8,right:8; sides: "
+                + ", ".join(SIDES),
+            )
+    return {side: given.get(side, 0) for side in SIDES}
+
+
+def _words_of(borders: Mapping[str, int]) -> str | None:
+    return ",".join(f"{side}:{width}" for side, width in borders.items() if width) or None
+
+
+def _extended(
+    picture: np.ndarray, repaint: np.ndarray, borders: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both with borders added: the picture's edge repeated, to be repainted."""
+    pads = ((borders["top"], borders["bottom"]), (borders["left"], borders["right"]))
+    return np.pad(picture, (*pads, (0, 0)), mode="edge"), np.pad(repaint, pads, constant_values=True)
+
+
+def _check_size(wish: Wish, field: str, height: int, width: int) -> None:
+    if wish.n * height * width > LIMITS.pixels:
+        raise ConfigError(
+            f"the result would be {wish.n} of {width}x{height} pixels",
+            field=field,
+            hint=f"at most {LIMITS.pixels:,} pixels are made at once; ask for fewer samples, or for parts of it",
+        )
+
+
+def _encode(pipe: Pipeline, picture: np.ndarray) -> Tensor:
+    """(1, C, H, W) in the units of x_0."""
+    x = torch.from_numpy(np.ascontiguousarray(picture)).movedim(-1, 0)[None].to(pipe.device)
+    return pipe.codec.encode(x)
+
+
+def _decode(pipe: Pipeline, x: Tensor) -> np.ndarray:
+    return pipe.codec.decode(x).movedim(1, -1).cpu().contiguous().numpy()
+
+
+def _measured(pipe: Pipeline, y: np.ndarray | Tensor) -> Tensor:
+    """(1, *T) in the units of x_0, of a picture uint8 (H, W, C) or of an array that is in them already."""
+    if isinstance(y, Tensor):
+        return y[None].float()
+    y = np.asarray(y)
+    if y.dtype == np.uint8:
+        return _encode(pipe, y[..., None] if y.ndim == 2 else y)
+    if not np.issubdtype(y.dtype, np.floating) or not np.isfinite(y).all():
+        raise ConfigError(
+            f"y is {y.dtype} of shape {y.shape}",
+            field="y",
+            hint="give uint8 (H, W, C), or finite floats of any shape",
+        )
+    return torch.from_numpy(y)[None].float()
+
+
+def _padded(x: Tensor, canvas: tuple[int, ...]) -> Tensor:
+    """x with its last row and column repeated up to the size of the canvas."""
+    height, width = (size - now for size, now in zip(canvas[1:], x.shape[2:], strict=True))
+    return torch.nn.functional.pad(x, (0, width, 0, height), mode="replicate")
+
+
+def _expanded(spatial: Tensor | None, n: int) -> Tensor | None:
+    return None if spatial is None else spatial.expand(n, *spatial.shape[1:])
+
+
+def _area(shape: tuple[int, ...]) -> int:
+    return shape[1] * shape[2]
+
+
+def _hash(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+# -- results -----------------------------------------------------------------------------------------------
+def _restored(
+    pipe: Pipeline,
+    images: np.ndarray,
+    drawn: Drawn,
+    measurement: Measurement | None,
+    wish: Wish,
+    about: Mapping[str, Any],
+    reference: np.ndarray | None = None,
+) -> Restored:
+    stored = pipe.codec.encode(torch.from_numpy(images).movedim(-1, 1).to(pipe.device))
+    consistency: list[float] = []
+    if measurement is not None:
+        gap = measurement.residual(stored).flatten(1)
+        consistency = (gap.square().mean(1).sqrt() * GREY_LEVELS).tolist()
+    quality: dict[str, list[float]] = {}
+    if reference is not None:
+        truth = _encode(pipe, _reference(pipe, reference, images.shape[1:3])).expand_as(stored)
+        quality = {"psnr": psnr(stored, truth).tolist(), "ssim": ssim(stored, truth).tolist()}
+    several: dict[str, np.ndarray] = {}
+    if len(images) > 1:
+        deviation = images.astype(np.float32).std(0, ddof=1)
+        several = {
+            "mean": images.mean(0).round().astype(np.uint8),
+            "uncertainty": np.sqrt((deviation**2).mean(-1)),
+        }
+    method = {"method": dump(drawn.method) if drawn.method else "none"}
+    settings = words(drawn.chosen, pipe.config.defaults, wish.negative) | method
+    recipe = {
+        "unstir": version(),
+        "model": pipe.name,
+        "model_sha256": pipe.digest,
+        "n": wish.n,
+        "seed": wish.seed,
+        "label": wish.label,
+        "tile": wish.tile,
+        "overlap": wish.overlap,
+        **settings,
+        **about,
+    }
+    return Restored(
+        images=images,
+        seeds=list(range(wish.seed, wish.seed + wish.n)),
+        labels=drawn.labels,
+        recipe=recipe,
+        evaluations=drawn.evaluations,
+        seconds=drawn.seconds,
+        method=_said(drawn.method) if drawn.method else "none",
+        reason=drawn.reason,
+        consistency=consistency,
+        **quality,  # type: ignore[arg-type]
+        **several,  # type: ignore[arg-type]
+    )
+
+
+def _said(part: Any) -> str:
+    """A component as settings: "mmps iterations=2"."""
+    words = {key: value for key, value in dump(part).items() if key != "name"}
+    return " ".join([type(part).__name__.lower(), *(f"{key}={value}" for key, value in words.items())])
+
+
+def _reference(pipe: Pipeline, reference: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    picture = _picture(pipe, reference, "reference")
+    if picture.shape[:2] != tuple(size):
+        raise ConfigError(
+            f"the reference has {picture.shape[1]}x{picture.shape[0]} pixels, the result {size[1]}x{size[0]}",
+            field="reference",
+            hint="give the true picture in the size of the result",
+        )
+    return picture
