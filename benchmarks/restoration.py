@@ -222,12 +222,12 @@ def judged(measurement: Measurement, x: Tensor, x_0: Tensor) -> dict[str, float]
 def once(pipe: Pipeline, problem: Problem, method: Method | None, x_0: Tensor) -> dict[str, float]:
     if method and method.particles > 1:
         x_0 = x_0[: max(1, len(x_0) // (2 * method.particles))]
-    measurement, start = problem.measure(x_0), time.perf_counter()
+    measurement, start = problem.measure(x_0), time.process_time()
     x, calls = restore(pipe, measurement, method, x_0)
     if not method and isinstance(pipe.config.spatial, Masked) and measurement.noiseless:
         selection = problem.operator.svd(x_0[:1])  # as `unstir edit` does it
         x = blend(selection.left(measurement.y), x, selection.s)
-    seconds = (time.perf_counter() - start) / len(x)
+    seconds = (time.process_time() - start) / len(x)
     return judged(measurement, x, x_0) | {"calls": calls, "seconds": seconds}
 
 
@@ -391,6 +391,11 @@ def write_block(page: Path, name: str, text: str) -> None:
     write_atomic(page, new.encode())
 
 
+def kept(store: Path) -> dict[str, dict[str, Any]]:
+    """The rows that are done."""
+    return json.loads(store.read_text()) if store.exists() else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -409,7 +414,7 @@ def main() -> None:
     x_0 = pipe.codec.encode(heldout.take(rows)[0]).contiguous()
     mean = pipe.codec.encode(train.take(np.arange(10_000))[0]).mean(0, keepdim=True)
     store = Path("runs/restoration") / f"{Path(options.run).name}-{options.n}.json"
-    found: dict[str, dict[str, Any]] = json.loads(store.read_text()) if store.exists() else {}
+    found = kept(store)
     plan = list(tasks(pipe, trained, x_0))
     left = [task for task in plan if options.only in task.key and task.key not in found]
     forward, backward = measured_cost(pipe, x_0)
@@ -422,13 +427,16 @@ def main() -> None:
         if options.dry:
             print(f"{expected:6.0f} s  {task.key}")
             continue
+        if task.key in kept(store):  # by a second process, which was given other rows first
+            continue
         start = time.perf_counter()
-        found[task.key] = done(task, x_0, mean)
+        row = done(task, x_0, mean)
+        found = kept(store) | {task.key: row}
         store.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(store, json.dumps(found, indent=1).encode())
         numbers = " ".join(f"{name} {value:.4g}" for name, value in found[task.key].items())
         print(f"{time.perf_counter() - start:6.0f} s ({expected:.0f})  {task.key}: {numbers}", flush=True)
-    text = tables(found, plan)
+    text = tables(kept(store), plan)
     print(text)
     if not options.dry and not options.only and PAGE.exists():
         write_block(PAGE, "fashion-mnist", text)

@@ -181,6 +181,38 @@ def test_restoring_agrees_with_what_was_measured(pipe: Pipeline) -> None:
     assert restored.uncertainty[~seen].mean() > 1
 
 
+@pytest.mark.parametrize("method", ["auto", "mmps", "dps", "replacement"])
+def test_known_pixels_without_noise_keep_their_bytes(pipe: Pipeline, method: str) -> None:
+    """However little the method cares, in however few steps."""
+    y, operator = picture(8, 8), RandomPixels(share=0.4)
+    restored = pipe.restore(y, operator, method=method, steps=2)
+    seen = operator.forward(torch.ones(1, 1, 8, 8))[0, 0].numpy() > 0
+    np.testing.assert_array_equal(restored.images[0][seen], y[seen])
+    assert restored.consistency == [0.0]
+
+
+def test_bytes_are_bytes_in_arrays_and_tensors(pipe: Pipeline) -> None:
+    y = picture(8, 8)
+    from_array = pipe.restore(y, Blur(1.0), steps=2)
+    from_tensor = pipe.restore(torch.from_numpy(y).movedim(-1, 0), Blur(1.0), steps=2)
+    np.testing.assert_array_equal(from_array.images, from_tensor.images)
+
+
+def test_times_may_be_given(pipe: Pipeline) -> None:
+    edited = pipe.edit(picture(8, 8), half(8, 8), times=(1, 0.6, 0.2, 0))
+    assert (edited.recipe["steps"], edited.recipe["times"]) == (3, [1.0, 0.6, 0.2, 0.0])
+
+
+def test_a_plan_says_what_would_be_done(pipe: Pipeline) -> None:
+    from unstir.pipeline.restoration import Wish, edit
+
+    drawing = edit(pipe, picture(12, 8), half(12, 8), None, None, Wish.of({"steps": 5}))
+    words = drawing.words()
+    assert (words["method"], words["size"], words["steps"]) == ("mmps iterations=4", [12, 8], 5)
+    assert words["windows"] == 2
+    assert drawing.draw().images.shape == (1, 12, 8, 1)
+
+
 def test_consistency_is_the_gap_to_y_in_grey_levels(pipe: Pipeline) -> None:
     y = picture(8, 8)
     restored = pipe.restore(y, Blur(sigma=1.0), method="ddnm", std=0.1, steps=3)
@@ -243,6 +275,22 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("edit", {"extend": "sideways:3"}, "extend"),
     ("edit", {"extend": "right:0"}, "extend"),
     ("edit", {"extend": "right"}, "extend"),
+    ("edit", {"extend": "right:4,right:8"}, "extend"),
+    ("edit", {"extend": {"right": True}}, "extend"),
+    ("edit", {"extend": {"right": -1}}, "extend"),
+    ("edit", {"extend": 16}, "extend"),
+    ("edit", {"mask": "mask.png"}, "mask"),
+    ("edit", {"mask": np.zeros((8, 8, 3), np.uint8)}, "mask"),
+    ("edit", {"strength": 0.5, "method": "ddnm"}, "method"),
+    ("edit", {"strength": "half"}, "strength"),
+    ("edit", {"mask": half(8, 8), "feather": "3"}, "feather"),
+    ("edit", {"mask": half(8, 8), "feather": 0}, "feather"),
+    ("edit", {"mask": half(8, 8), "method": DDNM}, "method"),
+    ("edit", {"mask": half(8, 8), "n": True}, "n"),
+    ("edit", {"mask": half(8, 8), "n": "2"}, "n"),
+    ("edit", {"mask": half(8, 8), "seed": 1.5}, "seed"),
+    ("edit", {"mask": half(8, 8), "tile": 4.0}, "tile"),
+    ("edit", {"mask": half(8, 8), "on_step": 3}, "on_step"),
     ("edit", {"extend": "right:100000000"}, "extend"),
     ("edit", {"strength": 0.0}, "strength"),
     ("edit", {"strength": 1.2}, "strength"),
@@ -257,13 +305,22 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("upscale", {"scale": 10_000}, "scale"),
     ("upscale", {"scale": 2, "reference": picture(8, 8)}, "reference"),
     ("restore", {"operator": Grayscale()}, "operator"),
+    ("restore", {"operator": "blur"}, "operator"),
+    ("restore", {"operator": Blur}, "operator"),
+    ("restore", {"operator": Blur(), "std": "a"}, "std"),
+    ("restore", {"operator": Blur(), "peak": "a"}, "peak"),
+    ("restore", {"operator": Blur(), "reference": picture(9, 8)}, "reference"),
     ("restore", {"operator": Blur(), "std": -1.0}, "std"),
     ("restore", {"operator": Blur(), "std": 0.1, "peak": 30.0}, "std"),
     ("restore", {"operator": Blur(), "peak": 0.0}, "peak"),
 ]
 
 
-@pytest.mark.parametrize(("verb", "settings", "field"), REFUSED, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("verb", "settings", "field"),
+    REFUSED,
+    ids=[f"{k} {verb} {'-'.join(settings)}" for k, (verb, settings, _) in enumerate(REFUSED)],
+)
 def test_what_cannot_be_is_refused(pipe: Pipeline, verb: str, settings: dict[str, Any], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         getattr(pipe, verb)(IMAGE, **settings)
@@ -286,6 +343,24 @@ def test_what_is_no_picture_for_this_model_is_refused(pipe: Pipeline, image: np.
     with pytest.raises(IncompatibleError) as caught:
         pipe.edit(image, half(8, 8))
     assert caught.value.field == "image"
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("y", "field"),
+    [
+        (np.full((1, 8, 8), 200.0), "y"),
+        (np.full((1, 8, 8), np.nan), "y"),
+        (np.zeros((1, 0, 0)), "y"),
+        (np.zeros((1, 8, 8), int), "y"),
+        (torch.zeros(1, 1, 8, 8), "operator"),
+    ],
+    ids=["bytes as floats", "NaN", "empty", "integers", "a batch"],
+)
+def test_what_is_no_measurement_is_refused(pipe: Pipeline, y: Any, field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        pipe.restore(y, Blur(1.0), steps=2)
+    assert caught.value.field == field
     assert caught.value.hint
 
 

@@ -82,7 +82,7 @@ class DDRM(Method):
             raise IncompatibleError(
                 f"DDRM takes single steps of one call; {type(solver).__name__} takes others",
                 field="solver",
-                hint="use solver=ddim eta=0.85 with it, or method=ddnm, which takes every solver",
+                hint="use solver=ddim:eta=0.85 with it, or method=ddnm, which takes every solver",
             )
 
 

@@ -106,7 +106,7 @@ class TDS(Method):
             raise IncompatibleError(
                 f"TDS weighs the steps of DDPM with variance=upper; {type(solver).__name__} takes others",
                 field="solver",
-                hint="use solver=ddpm solver.variance=upper with it, or another method",
+                hint="use solver=ddpm:variance=upper with it, or another method",
             )
 
     def _twisted(self, denoiser: Bound, x_t: Tensor, t: Tensor, measurement: Measurement) -> Twisted:

@@ -146,7 +146,7 @@ class Measurement:
                 field="operator",
                 hint="use method=dps, which takes every operator",
             )
-        variance = self.variance
+        variance, spread = self.variance, spread.to(v)
         svd = self.operator.svd(like)
         if svd is not None and variance.ndim == 0:
             return _inverted(svd, v, spread, variance)

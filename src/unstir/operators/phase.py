@@ -21,15 +21,15 @@ class Phase(Operator):
     Chung et al. 2023, "Diffusion Posterior Sampling for General Noisy Inverse Problems".
 
     Args:
-        oversample: sides of y per side of x, 1 or more; below 2, y does not determine x.
+        oversample: sides of y per side of x, 1 to 8; below 2, y does not determine x.
     """
 
     oversample: int = 2
     linear = False
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.oversample, int) and self.oversample >= 1
-        check("oversample", self.oversample, whole, "a whole number, 1 or more")
+        whole = isinstance(self.oversample, int) and 1 <= self.oversample <= 8
+        check("oversample", self.oversample, whole, "a whole number from 1 to 8")
 
     def source(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if any(n % self.oversample for n in shape[1:]):

@@ -253,7 +253,7 @@ class Pipeline:
         *,
         extend: str | Mapping[str, int] | None = None,
         strength: float | None = None,
-        feather: int | None = None,
+        feather: float | None = None,
         **wish: Any,
     ) -> Restored:
         """The picture with a part of it made anew; every other pixel keeps its bytes.
@@ -272,7 +272,7 @@ class Pipeline:
         """
         from .restoration import Wish, edit
 
-        return edit(self, image, mask, extend, feather, Wish.of(wish, strength))
+        return edit(self, image, mask, extend, feather, Wish.of(wish, strength)).draw()
 
     def upscale(
         self,
@@ -297,7 +297,7 @@ class Pipeline:
         """
         from .restoration import Wish, upscale
 
-        return upscale(self, image, scale, kernel, reference, Wish.of(wish))
+        return upscale(self, image, scale, kernel, reference, Wish.of(wish)).draw()
 
     def restore(
         self,
@@ -327,7 +327,7 @@ class Pipeline:
         """
         from .restoration import Wish, restore
 
-        return restore(self, y, operator, std, peak, reference, Wish.of(wish))
+        return restore(self, y, operator, std, peak, reference, Wish.of(wish)).draw()
 
     @torch.no_grad()
     def _run(

@@ -10,7 +10,8 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 import numpy as np
 import torch
@@ -56,6 +57,8 @@ class Restored(Samples):
     """Why by that."""
     consistency: list[float] = field(default_factory=list)
     """Root mean square of A x - y for each sample as it is stored, in grey levels of 255."""
+    noise: float = 0.0
+    """The same of the noise in y, as far as it is known: what consistency should be."""
     psnr: list[float] | None = None
     """Of each sample against the reference, in dB."""
     ssim: list[float] | None = None
@@ -84,10 +87,46 @@ class Wish:
 
     @classmethod
     def of(cls, given: Mapping[str, Any], strength: float | None = None) -> Wish:
-        """From keywords: those that are no field are settings of `Defaults`."""
+        """From keywords: those that are no field are settings of `Defaults`; None leaves one out.
+
+        Raises:
+            ConfigError: one has another type, or is out of range.
+        """
         own = {f.name for f in fields(cls)} - {"chosen", "strength"}
-        known = {key: value for key, value in given.items() if key in own}
+        known = {key: value for key, value in given.items() if key in own and value is not None}
+        lowest = {"n": 1, "seed": 0, "tile": 2, "overlap": 0}
+        known |= {key: _whole(key, known[key], least) for key, least in lowest.items() if key in known}
+        if "on_step" in known and not callable(known["on_step"]):
+            raise ConfigError(
+                f"on_step is {known['on_step']!r}", field="on_step", hint="give a function of a step"
+            )
+        if strength is not None:
+            strength = _number("strength", strength)
         return cls(**known, strength=strength, chosen={k: v for k, v in given.items() if k not in own})
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What edit, upscale or restore are about to do, checked: nothing is drawn yet."""
+
+    pipe: Pipeline
+    plan: Plan
+    wish: Wish
+    finish: Callable[[Drawn], Restored]
+
+    def words(self) -> dict[str, Any]:
+        """The plan, JSON-able."""
+        plan = self.plan
+        return {
+            "method": _named(plan.method),
+            "reason": plan.reason,
+            "size": list(plan.shape[1:]),
+            "steps": len(plan.nodes) - 1,
+            "windows": plan.windows,
+        } | words(plan.chosen, self.pipe.config.defaults, self.wish.negative)
+
+    def draw(self) -> Restored:
+        return self.finish(_drawn(self.pipe, self.plan, self.wish))
 
 
 # -- the three ---------------------------------------------------------------------------------------------
@@ -96,10 +135,11 @@ def edit(
     image: np.ndarray,
     mask: np.ndarray | None,
     extend: str | Mapping[str, int] | None,
-    feather: int | None,
+    feather: float | None,
     wish: Wish,
-) -> Restored:
+) -> Drawing:
     """See `Pipeline.edit`."""
+    feather = None if feather is None else _number("feather", feather)
     borders = _borders(extend)
     if mask is None and not any(borders.values()) and wish.strength is None:
         raise ConfigError(
@@ -114,18 +154,26 @@ def edit(
     _check_size(wish, "extend" if extend else "n", height, width)
     picture, repaint = _extended(picture, repaint, borders)
     if mask is not None and not repaint.any():
-        raise ConfigError("the mask is black everywhere", field="mask", hint="white is what gets repainted")
+        raise ConfigError(
+            "the mask is black everywhere",
+            field="mask",
+            hint="white is what gets repainted: true, or above 127 of 255",
+        )
     if not repaint.any():  # image to image: nothing is to be kept
         repaint[:] = True
     x = _encode(pipe, picture)
     keep = torch.from_numpy(~repaint).to(x)
     measurement = Measurement(Mask(keep), keep * x, GaussianNoise(0.0)) if (~repaint).any() else None
-    drawn = _draw(pipe, x.shape[1:], measurement, wish, start=x)
-    whole = blend(x, drawn.x, keep, feather=feather) if measurement else drawn.x
-    images = np.where(repaint[..., None], _decode(pipe, whole), picture)
+    plan = _plan(pipe, x.shape[1:], measurement, wish, start=x)
     about = {"verb": "edit", "extend": _words_of(borders), "strength": wish.strength, "feather": feather}
-    hashes = {"input_sha256": _hash(image)} | ({} if mask is None else {"mask_sha256": _hash(mask)})
-    return _restored(pipe, images, drawn, measurement, wish, about | hashes)
+    about |= {"input_sha256": _hash(image)} | ({} if mask is None else {"mask_sha256": _hash(mask)})
+
+    def finish(drawn: Drawn) -> Restored:
+        whole = blend(x, drawn.x, keep, feather=feather) if measurement else drawn.x
+        images = np.where(repaint[..., None], _decode(pipe, whole), picture)
+        return _restored(pipe, images, plan, drawn, measurement, wish, about)
+
+    return Drawing(pipe, plan, wish, finish)
 
 
 def upscale(
@@ -135,13 +183,12 @@ def upscale(
     kernel: Literal["box", "bicubic"] | None,
     reference: np.ndarray | None,
     wish: Wish,
-) -> Restored:
+) -> Drawing:
     """See `Pipeline.upscale`."""
     trained = pipe.config.spatial if isinstance(pipe.config.spatial, LowResolution) else None
     if scale is None:
         scale = trained.scale if trained else 2
-    if not isinstance(scale, int) or scale < 2:
-        raise ConfigError(f"scale is {scale!r}", field="scale", hint="accepted: a whole number, 2 or more")
+    scale = _whole("scale", scale, 2)
     if trained and (scale, kernel or trained.kernel) != (trained.scale, trained.kernel):
         raise IncompatibleError(
             f"{pipe.name} was trained to upscale {trained.scale} times what kernel={trained.kernel} made small",
@@ -155,9 +202,14 @@ def upscale(
     _check_size(wish, "scale", height, width)
     low = _encode(pipe, picture)
     measurement = Measurement(Downsample(scale, kernel), low, GaussianNoise(0.0))
-    drawn = _draw(pipe, (low.shape[1], height, width), measurement, wish)
+    truth = None if reference is None else _reference(pipe, reference, (height, width))
+    plan = _plan(pipe, (low.shape[1], height, width), measurement, wish)
     about = {"verb": "upscale", "scale": scale, "kernel": kernel, "input_sha256": _hash(image)}
-    return _restored(pipe, _decode(pipe, drawn.x), drawn, measurement, wish, about, reference)
+
+    def finish(drawn: Drawn) -> Restored:
+        return _restored(pipe, _decode(pipe, drawn.x), plan, drawn, measurement, wish, about, truth)
+
+    return Drawing(pipe, plan, wish, finish)
 
 
 def restore(
@@ -168,79 +220,123 @@ def restore(
     peak: float | None,
     reference: np.ndarray | None,
     wish: Wish,
-) -> Restored:
+) -> Drawing:
     """See `Pipeline.restore`."""
+    if not isinstance(operator, Operator):
+        raise ConfigError(
+            f"operator is {operator!r}", field="operator", hint="give one, as unstir.operators.Blur(sigma=2)"
+        )
+    std = _number("std", std)
     if peak is not None and std:
         raise ConfigError(
             f"std is {std:g} and peak {peak:g}",
             field="std",
             hint="give one of them: Gaussian or Poisson noise",
         )
-    noise = GaussianNoise(std) if peak is None else PoissonNoise(peak)
-    known = _measured(pipe, y).to(pipe.device)
-    shape = operator.source(tuple(known.shape[1:])) or pipe.config.shape
-    if shape[0] != pipe.config.shape[0]:
-        raise IncompatibleError(
-            f"this y is of pictures with {shape[0]} channels, {pipe.name} makes {pipe.config.shape[0]}",
-            field="operator",
-            hint="use a model of such pictures, or convert y",
-        )
+    noise = GaussianNoise(std) if peak is None else PoissonNoise(_number("peak", peak))
+    known, stored = _measured(pipe, y)
+    shape = _source(pipe, operator, known)
     _check_size(wish, "n", *shape[1:])
+    _check_range(operator, known, shape, float(noise.variance(known).max()) ** 0.5)
+    like = known.new_zeros(1, *shape)
+    svd = operator.svd(like) if operator.linear else None
+    copied = isinstance(svd, Selection)
+    if stored and operator.linear and not copied and isinstance(noise, GaussianNoise):
+        noise = GaussianNoise(max(std, ROUNDING))
     measurement = Measurement(operator, operator.measured(known), noise)
+    truth = None if reference is None else _reference(pipe, reference, shape[1:])
+    plan = _plan(pipe, shape, measurement, wish)
+    settings = type(operator) in choices(Operator).values()
+    about = {
+        "verb": "restore",
+        "operator": dump(operator) if settings else {"name": type(operator).__name__},
+        "std": std,
+        "peak": peak,
+        "input_sha256": _hash(np.asarray(y)),
+    }
+
+    def finish(drawn: Drawn) -> Restored:
+        x = drawn.x
+        if isinstance(svd, Selection) and measurement.noiseless:  # what is known stays what it is
+            x = blend(svd.left(measurement.y), x, svd.s)
+        return _restored(pipe, _decode(pipe, x), plan, drawn, measurement, wish, about, truth)
+
+    return Drawing(pipe, plan, wish, finish)
+
+
+def _source(pipe: Pipeline, operator: Operator, known: Tensor) -> tuple[int, ...]:
+    """The shape of x, for this y (1, *T); raises where the two do not go together, or the model makes others."""
+    shape, own = operator.source(tuple(known.shape[1:])) or pipe.config.shape, pipe.config.shape
+    if len(shape) != len(own) or shape[0] != own[0] or 0 in shape:
+        raise IncompatibleError(
+            f"this y is of data with shape {tuple(shape)}, {pipe.name} makes pictures with {own[0]} channels",
+            field="operator",
+            hint="use a model of such pictures, or convert y; give one y, uint8 (H, W, C) or floats",
+        )
     with torch.no_grad():
-        seen = tuple(operator.forward(torch.zeros(1, *shape, device=pipe.device)).shape)
+        seen = tuple(operator.forward(known.new_zeros(1, *shape)).shape)
     if seen != tuple(known.shape):
         raise IncompatibleError(
             f"y has shape {tuple(known.shape[1:])}, {type(operator).__name__} gives {seen[1:]}",
             field="y",
             hint="give y as the operator makes it of a picture of the model's size",
         )
-    if np.asarray(y).dtype == np.uint8 and std < ROUNDING and _mixes(operator, known.new_zeros(1, *shape)):
-        measurement = replace(measurement, noise=GaussianNoise(ROUNDING)) if peak is None else measurement
-    drawn = _draw(pipe, shape, measurement, wish)
-    told = (
-        dump(operator) if type(operator) in choices(Operator).values() else {"name": type(operator).__name__}
-    )
-    about = {
-        "verb": "restore",
-        "operator": told,
-        "std": std,
-        "peak": peak,
-        "input_sha256": _hash(np.asarray(y)),
-    }
-    return _restored(pipe, _decode(pipe, drawn.x), drawn, measurement, wish, about, reference)
+    return tuple(shape)
 
 
-def _mixes(operator: Operator, like: Tensor) -> bool:
-    """Whether a linear operator makes new numbers of x's, so that rounding them loses something."""
-    return operator.linear and not isinstance(operator.svd(like), Selection)
+def _check_range(operator: Operator, y: Tensor, shape: tuple[int, ...], std: float) -> None:
+    """ConfigError where no picture, from -1 to 1, could have given such a y."""
+    signs = 2.0 * Rng.of(0, 3).integers(2, (3, *shape), y.device) - 1
+    with torch.no_grad():
+        probes = operator.forward(torch.cat((torch.ones_like(signs[:1]), signs)))
+    most = 4 * float(probes.abs().max()) + 10 * std + 1
+    if (reached := float(y.abs().max())) > most:
+        raise ConfigError(
+            f"y reaches {reached:.4g}, and such a measurement of a picture no more than about {most:.2g}",
+            field="y",
+            hint="give it in the units of x_0, where black is -1 and white 1, or as uint8",
+        )
 
 
 # -- drawing x_0 given y -----------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Drawn:
-    """x_0 given y and how it was come by."""
+class Plan:
+    """How x_0 is going to be drawn."""
 
-    x: Tensor
-    chosen: Defaults
+    shape: tuple[int, ...]
+    canvas: tuple[int, ...]
+    """The shape that is drawn, at least the model's own."""
+    seen: Callable[[Denoiser], Denoiser]
+    """How models look at it: in windows, where it is larger than one."""
+    windows: int
+    measurement: Measurement | None
+    spatial: Tensor | None
+    start: Tensor | None
     method: Method | None
     reason: str
-    labels: list[int] | None
+    chosen: Defaults
+    nodes: Tensor
+    labels: Tensor | None
+    negative: int | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """x_0 given y, (n, *shape), and what that took."""
+
+    x: Tensor
     evaluations: int
     seconds: float
 
 
-def _draw(
+def _plan(
     pipe: Pipeline,
     shape: tuple[int, ...],
     measurement: Measurement | None,
     wish: Wish,
     start: Tensor | None = None,
-) -> Drawn:
-    """n samples (n, *shape) that agree with the measurement; from `start` on where a strength is given."""
-    if not isinstance(wish.n, int) or wish.n < 1:
-        raise ConfigError(f"n is {wish.n!r}", field="n", hint="ask for 1 sample or more")
-    begin = time.perf_counter()
+) -> Plan:
+    """How n samples that agree with the measurement are drawn; from `start` on where a strength is given."""
     spatial = _told(pipe, measurement, shape)
     canvas = (shape[0], *map(max, shape[1:], pipe.config.shape[1:]))
     window, overlap = _window(pipe, canvas, wish)
@@ -250,50 +346,65 @@ def _draw(
         )
         spatial, start = (x if x is None else _padded(x, canvas) for x in (spatial, start))
     tiled = Tiled(pipe.denoiser, window, overlap)
-
-    def windows(denoiser: Denoiser) -> Denoiser:
-        return denoiser if window == canvas[1:] else twin(tiled, denoiser=denoiser)
-
-    count = len(tiled.windows(canvas[1:]))
-    method, reason = _method(pipe, measurement, wish, count, trained=spatial is not None)
+    windows = len(tiled.windows(canvas[1:]))
+    method, reason = _method(pipe, measurement, wish, windows, trained=spatial is not None)
+    if measurement is not None and method is not None:
+        method.check_measurement(measurement)
     chosen = _settings(pipe, method, wish)
-    labels = _labels(pipe, chosen, wish)
-    against = pipe.negative(chosen, wish.negative)
     nodes = pipe.grid(chosen)
     if wish.strength is not None:
         nodes = _from(nodes, wish.strength)
-    nodes = method.times(nodes) if method else nodes
-    particles = method.particles if method else 1
-    seeds, rows_at_once = Rng.of(wish.seed, wish.n), max(1, 16 * _area(pipe.config.shape) // _area(canvas))
+    return Plan(
+        shape=tuple(shape),
+        canvas=canvas,
+        seen=lambda denoiser: denoiser if window == canvas[1:] else twin(tiled, denoiser=denoiser),
+        windows=windows,
+        measurement=measurement,
+        spatial=spatial,
+        start=start,
+        method=method,
+        reason=reason,
+        chosen=chosen,
+        nodes=method.times(nodes) if method else nodes,
+        labels=_labels(pipe, chosen, wish),
+        negative=pipe.negative(chosen, wish.negative),
+    )
+
+
+def _drawn(pipe: Pipeline, plan: Plan, wish: Wish) -> Drawn:
+    """The samples of a plan."""
+    begin = time.perf_counter()
+    particles = plan.method.particles if plan.method else 1
+    seeds = Rng.of(wish.seed, wish.n)
+    at_once = max(1, 16 * _area(pipe.config.shape) // _area(plan.canvas))
     counted: list[int] = []
     hook = pipe.denoiser.network.register_forward_hook(lambda _, given, __: counted.append(len(given[0])))
     parts = []
     try:
-        for first in range(0, wish.n, rows_at_once):
-            rows = torch.arange(first, min(first + rows_at_once, wish.n)).repeat_interleave(particles)
+        for first in range(0, wish.n, at_once):
+            rows = torch.arange(first, min(first + at_once, wish.n)).repeat_interleave(particles)
             keys = seeds[rows].to(pipe.device)
             if particles > 1:
                 keys = keys.fork("particle", torch.arange(particles).repeat(len(rows) // particles))
-            told = None if labels is None else labels[rows]
-            denoiser, cond = pipe.guided(chosen, told, against, _expanded(spatial, len(rows)), windows)
-            if measurement is not None and method is not None:
-                denoiser = Posterior(denoiser, measurement, method)
-            x = _begin(pipe, nodes[0], start, (len(rows), *canvas), keys)
+            told = None if plan.labels is None else plan.labels[rows]
+            spatial = _expanded(plan.spatial, len(rows))
+            denoiser, cond = pipe.guided(plan.chosen, told, plan.negative, spatial, plan.seen)
+            if plan.measurement is not None and plan.method is not None:
+                denoiser = Posterior(denoiser, plan.measurement, plan.method)
+            x = _begin(pipe, plan.nodes[0], plan.start, (len(rows), *plan.canvas), keys)
             x = sample(
-                denoiser, chosen.solver, nodes, x, cond=cond, rng=keys.fork("solver"), on_step=wish.on_step
+                denoiser,
+                plan.chosen.solver,
+                plan.nodes,
+                x,
+                cond=cond,
+                rng=keys.fork("solver"),
+                on_step=wish.on_step,
             )
-            parts.append(x[::particles, :, : shape[1], : shape[2]])
+            parts.append(x[::particles, :, : plan.shape[1], : plan.shape[2]])
     finally:
         hook.remove()
-    return Drawn(
-        torch.cat(parts),
-        chosen,
-        method,
-        reason,
-        None if labels is None or wish.label is None else labels.tolist(),
-        sum(counted) // wish.n,
-        time.perf_counter() - begin,
-    )
+    return Drawn(torch.cat(parts), sum(counted) // wish.n, time.perf_counter() - begin)
 
 
 def _begin(pipe: Pipeline, t: Tensor, start: Tensor | None, shape: tuple[int, ...], keys: Rng) -> Tensor:
@@ -330,10 +441,19 @@ def _method(
     pipe: Pipeline, measurement: Measurement | None, wish: Wish, windows: int, trained: bool
 ) -> tuple[Method | None, str]:
     """What to draw by, and why."""
-    if isinstance(wish.method, Method):
-        return wish.method, "as asked for"
+    if not isinstance(wish.method, (str, Method)):
+        raise ConfigError(
+            f"method is {wish.method!r}", field="method", hint='give "auto", a name, or one as DPS(scale=0.5)'
+        )
     if wish.method != "auto":
-        return component(wish.method, Method, "method"), "as asked for"
+        if measurement is None:
+            raise ConfigError(
+                f"method={wish.method} has no effect here",
+                field="method",
+                hint="it says how what is known is heeded, and nothing is: leave it out, or give a mask",
+            )
+        asked = wish.method
+        return asked if isinstance(asked, Method) else component(asked, Method, "method"), "as asked for"
     if trained:
         return None, f"{pipe.name} was trained for it"
     if measurement is None:
@@ -350,7 +470,7 @@ def _settings(pipe: Pipeline, method: Method | None, wish: Wish) -> Defaults:
             suited["solver"] = method.solver
         if method.steps is not None and pipe.config.defaults.steps < method.steps:
             # times that were found for few steps of another solver mean nothing here
-            suited |= {"steps": method.steps, "grid": "uniform"}
+            suited |= {} if "times" in given else {"steps": method.steps, "grid": "uniform"}
     if wish.label is None and pipe.config.classes:
         if given.get("guidance", 1) != 1 and given.get("weaker", "unconditional") == "unconditional":
             raise ConfigError(
@@ -376,7 +496,7 @@ def _window(pipe: Pipeline, canvas: tuple[int, ...], wish: Wish) -> tuple[tuple[
     """The windows' size on each axis, and how far they overlap."""
     own = pipe.config.shape[1:]
     tile = min(own) if wish.tile is None else wish.tile
-    if not 2 <= tile <= min(own):
+    if tile > min(own):
         raise ConfigError(
             f"tile is {tile}",
             field="tile",
@@ -384,7 +504,7 @@ def _window(pipe: Pipeline, canvas: tuple[int, ...], wish: Wish) -> tuple[tuple[
         )
     window = own if wish.tile is None else (tile,) * len(own)
     overlap = tile // 2 if wish.overlap is None else wish.overlap
-    if not 0 <= overlap < tile:
+    if overlap >= tile:
         raise ConfigError(f"overlap is {overlap}", field="overlap", hint=f"accepted: 0 to {tile - 1}")
     return tuple(map(min, window, canvas[1:])), overlap
 
@@ -443,8 +563,14 @@ def _mask(mask: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     mask = np.asarray(mask)
     if mask.ndim == 3 and mask.shape[2] == 1:
         mask = mask[..., 0]
+    if mask.ndim != 2 or mask.dtype.kind not in "buif":
+        raise ConfigError(
+            f"the mask is {mask.dtype} of shape {mask.shape}",
+            field="mask",
+            hint="give (H, W): true, or above 127 of 255, where it is to be repainted",
+        )
     if tuple(mask.shape) != tuple(size):
-        height, width = mask.shape[:2] if mask.ndim >= 2 else (len(mask), 1)
+        height, width = mask.shape
         raise ConfigError(
             f"the mask has {width}x{height} pixels, the picture {size[1]}x{size[0]}",
             field="mask",
@@ -455,19 +581,29 @@ def _mask(mask: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 def _borders(extend: str | Mapping[str, int] | None) -> dict[str, int]:
     """Pixels to add on every side: "left:8,right:8" -> {"left": 8, "right": 8, "top": 0, "bottom": 0}."""
+    refused = ConfigError(
+        f"extend is {extend!r}",
+        field="extend",
+        hint="give each side once, with its pixels, as extend=right:16 or extend=left:8,right:8; sides: "
+        + ", ".join(SIDES),
+    )
+    pairs: list[tuple[str, Any]] = []
     if isinstance(extend, str):
-        pairs = [part.partition(":")[::2] for part in extend.split(",")]
-        extend = {side.strip(): int(width) if width.strip().isdecimal() else -1 for side, width in pairs}
-    given = dict(extend or {})
-    for side, width in given.items():
-        if side not in SIDES or not isinstance(width, int) or width < 1:
-            raise ConfigError(
-                f"extend is {_words_of(given) or extend!r}",
-                field="extend",
-                hint="give sides and pixels, as extend=right:16 or extend=left:8,right:8; sides: "
-                + ", ".join(SIDES),
-            )
-    return {side: given.get(side, 0) for side in SIDES}
+        parts = [part.partition(":")[::2] for part in extend.split(",")]
+        if not all(
+            width.strip().isascii() and width.strip().isdecimal() and int(width) for _, width in parts
+        ):
+            raise refused
+        pairs = [(side.strip(), int(width)) for side, width in parts]
+    elif isinstance(extend, Mapping):
+        pairs = list(extend.items())
+    elif extend is not None:
+        raise refused
+    given = {side: _index(width) for side, width in pairs}
+    wrong = any(side not in SIDES or width is None or width < 0 for side, width in given.items())
+    if wrong or len(given) < len(pairs):
+        raise refused
+    return {side: given.get(side) or 0 for side in SIDES}
 
 
 def _words_of(borders: Mapping[str, int]) -> str | None:
@@ -493,7 +629,7 @@ def _check_size(wish: Wish, field: str, height: int, width: int) -> None:
 
 def _encode(pipe: Pipeline, picture: np.ndarray) -> Tensor:
     """(1, C, H, W) in the units of x_0."""
-    x = torch.from_numpy(np.ascontiguousarray(picture)).movedim(-1, 0)[None].to(pipe.device)
+    x = torch.tensor(picture, device=pipe.device).movedim(-1, 0)[None]
     return pipe.codec.encode(x)
 
 
@@ -501,20 +637,27 @@ def _decode(pipe: Pipeline, x: Tensor) -> np.ndarray:
     return pipe.codec.decode(x).movedim(1, -1).cpu().contiguous().numpy()
 
 
-def _measured(pipe: Pipeline, y: np.ndarray | Tensor) -> Tensor:
-    """(1, *T) in the units of x_0, of a picture uint8 (H, W, C) or of an array that is in them already."""
+def _measured(pipe: Pipeline, y: np.ndarray | Tensor) -> tuple[Tensor, bool]:
+    """(1, *T) in the units of x_0, and whether it was stored as bytes: uint8 (H, W, C), or (C, H, W) as a tensor."""
     if isinstance(y, Tensor):
-        return y[None].float()
-    y = np.asarray(y)
-    if y.dtype == np.uint8:
-        return _encode(pipe, y[..., None] if y.ndim == 2 else y)
-    if not np.issubdtype(y.dtype, np.floating) or not np.isfinite(y).all():
+        stored = y.dtype == torch.uint8
+        known = pipe.codec.encode(y[None]) if stored else y[None].float()
+    else:
+        y = np.asarray(y)
+        stored = y.dtype == np.uint8
+        if stored:
+            known = _encode(pipe, y[..., None] if y.ndim == 2 else y)
+        elif y.dtype.kind == "f":
+            known = torch.tensor(y)[None].float()
+        else:
+            known = torch.empty(0)
+    if not known.numel() or not bool(known.isfinite().all()):
         raise ConfigError(
-            f"y is {y.dtype} of shape {y.shape}",
+            f"y is {y.dtype} of shape {tuple(y.shape)}",
             field="y",
             hint="give uint8 (H, W, C), or finite floats of any shape",
         )
-    return torch.from_numpy(y)[None].float()
+    return known.to(pipe.device), stored
 
 
 def _padded(x: Tensor, canvas: tuple[int, ...]) -> Tensor:
@@ -539,20 +682,22 @@ def _hash(array: np.ndarray) -> str:
 def _restored(
     pipe: Pipeline,
     images: np.ndarray,
+    plan: Plan,
     drawn: Drawn,
     measurement: Measurement | None,
     wish: Wish,
     about: Mapping[str, Any],
-    reference: np.ndarray | None = None,
+    truth: Tensor | None = None,
 ) -> Restored:
     stored = pipe.codec.encode(torch.from_numpy(images).movedim(-1, 1).to(pipe.device))
-    consistency: list[float] = []
+    consistency, noise = [], 0.0
     if measurement is not None:
         gap = measurement.residual(stored).flatten(1)
         consistency = (gap.square().mean(1).sqrt() * GREY_LEVELS).tolist()
+        noise = float(measurement.variance.mean().sqrt()) * GREY_LEVELS
     quality: dict[str, list[float]] = {}
-    if reference is not None:
-        truth = _encode(pipe, _reference(pipe, reference, images.shape[1:3])).expand_as(stored)
+    if truth is not None:
+        truth = truth.expand_as(stored)
         quality = {"psnr": psnr(stored, truth).tolist(), "ssim": ssim(stored, truth).tolist()}
     several: dict[str, np.ndarray] = {}
     if len(images) > 1:
@@ -561,8 +706,6 @@ def _restored(
             "mean": images.mean(0).round().astype(np.uint8),
             "uncertainty": np.sqrt((deviation**2).mean(-1)),
         }
-    method = {"method": dump(drawn.method) if drawn.method else "none"}
-    settings = words(drawn.chosen, pipe.config.defaults, wish.negative) | method
     recipe = {
         "unstir": version(),
         "model": pipe.name,
@@ -572,22 +715,29 @@ def _restored(
         "label": wish.label,
         "tile": wish.tile,
         "overlap": wish.overlap,
-        **settings,
+        **words(plan.chosen, pipe.config.defaults, wish.negative),
+        "method": dump(plan.method) if plan.method else "none",
         **about,
     }
+    told = wish.label is not None and plan.labels is not None
     return Restored(
         images=images,
         seeds=list(range(wish.seed, wish.seed + wish.n)),
-        labels=drawn.labels,
+        labels=plan.labels.tolist() if told and plan.labels is not None else None,
         recipe=recipe,
         evaluations=drawn.evaluations,
         seconds=drawn.seconds,
-        method=_said(drawn.method) if drawn.method else "none",
-        reason=drawn.reason,
+        method=_named(plan.method),
+        reason=plan.reason,
         consistency=consistency,
+        noise=noise,
         **quality,  # type: ignore[arg-type]
         **several,  # type: ignore[arg-type]
     )
+
+
+def _named(method: Method | None) -> str:
+    return _said(method) if method else "none"
 
 
 def _said(part: Any) -> str:
@@ -596,7 +746,8 @@ def _said(part: Any) -> str:
     return " ".join([type(part).__name__.lower(), *(f"{key}={value}" for key, value in words.items())])
 
 
-def _reference(pipe: Pipeline, reference: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def _reference(pipe: Pipeline, reference: np.ndarray, size: tuple[int, ...]) -> Tensor:
+    """(1, C, H, W), the true picture."""
     picture = _picture(pipe, reference, "reference")
     if picture.shape[:2] != tuple(size):
         raise ConfigError(
@@ -604,4 +755,28 @@ def _reference(pipe: Pipeline, reference: np.ndarray, size: tuple[int, ...]) -> 
             field="reference",
             hint="give the true picture in the size of the result",
         )
-    return picture
+    return _encode(pipe, picture)
+
+
+# -- numbers -----------------------------------------------------------------------------------------------
+def _index(value: Any) -> int | None:
+    """A whole number of any kind, but no truth value, as an int; None for all else."""
+    try:
+        return None if isinstance(value, (bool, np.bool_)) else index(value)
+    except TypeError:
+        return None
+
+
+def _whole(field: str, value: Any, least: int) -> int:
+    found = _index(value)
+    if found is None or found < least:
+        raise ConfigError(
+            f"{field} is {value!r}", field=field, hint=f"accepted: a whole number, {least} or more"
+        )
+    return found
+
+
+def _number(field: str, value: Any) -> float:
+    if isinstance(value, (bool, str)) or not isinstance(value, SupportsFloat):
+        raise ConfigError(f"{field} is {value!r}", field=field, hint="give a number")
+    return float(value)
