@@ -1,12 +1,21 @@
-"""`python -m unstir` is `unstir`."""
+"""`unstir`, and `python -m unstir`."""
 
 from __future__ import annotations
 
 import sys
 
-from .cli import main
+__all__ = ["run"]
 
-__all__: list[str] = []
+
+def run() -> int:
+    """The command line, where an interrupt while it is still being loaded is one like any other."""
+    try:
+        from .cli import main
+
+        return main()
+    except KeyboardInterrupt:
+        return 130
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

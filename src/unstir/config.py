@@ -4,7 +4,7 @@ Everything here works on `schema.json`, which `generate` makes from the dataclas
 nothing but `generate` and `build`. A setting is named by its path, `training.steps`, or by its last name
 alone: in the command's own groups first (`steps` of `train` is `training.steps`), elsewhere where only one
 path ends so: a solver may hold a solver, and then the outer one's is meant. A component and its fields may be
-written in one word: `solver=ddim:eta=1` is `solver=ddim solver.eta=1`.
+written in one word: `solver=ddim:eta=1` is `solver=ddim solver.eta=1`. `none` leaves out what can be left out.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ OWN_GROUPS = {"train": ("training", "spatial")} | dict.fromkeys(
 )
 DECIDES = {"process": ("schedule", "parameterization", "objective", "sampling")}
 """What one setting chooses for others."""
+OPTIONAL_TEXT = [{"type": "string"}, {"type": "null"}]
 FIELD = re.compile(r",(?=\s*[A-Za-z_][\w.]*=)")
 MAX_FILE, MAX_DEPTH = 2**16, 20  # bytes and levels; a settings file is a page or two of groups
 
@@ -215,7 +216,7 @@ def _spelled(path: str, value: Any, command: str) -> Iterator[tuple[str, Any] | 
     setting, root = paths(command).get(path, {}), document(command)
     name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not colon or not (choice := components(setting, root)):
-        yield path, value
+        yield path, None if str(value).lower() == "none" and setting.get("anyOf") == OPTIONAL_TEXT else value
         return
     yield path, name.strip()
     for field in FIELD.split(rest):
@@ -318,7 +319,11 @@ def read_file(path: Path) -> Layer:
         with path.open("rb") as file:
             text = file.read(MAX_FILE + 1)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", field=str(path)) from None
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}",
+            field=str(path),
+            hint="give a file of key: value lines, in YAML",
+        ) from None
     if len(text) > MAX_FILE:
         raise refused("it is larger than 64 KiB")
     try:

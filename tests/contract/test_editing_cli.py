@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from tiny import pipeline
+from unstir import load
 from unstir.cli import main
+from unstir.cli.drawing import _every_few_seconds
 from unstir.modalities import read_recipe
 from unstir.modalities.image import with_scale
 
@@ -201,6 +203,11 @@ def test_a_folder_holds_every_result() -> None:
 def test_a_scale_stands_beneath_numbers_shown_as_a_picture() -> None:
     shown = with_scale(np.arange(12.0).reshape(3, 4), "m")
     assert shown.shape[1] >= 4 * 43
+    bar = shown[3 * 43 + 4 : 3 * 43 + 12]
+    assert (np.diff(bar.astype(int)) >= 0).all()
+    assert ((bar[:, 0] == 0) & (bar[:, -1] == 255)).all()
+    number = (shown[3 * 43 + 16 :, shown.shape[1] // 2 :] < 255).any(0)
+    assert number.nonzero()[0].max() >= len(number) - 4  # ends where the bar does
     assert (shown[0, 0], shown[128, 4 * 43 - 1]) == (0, 255)
     assert with_scale(np.zeros((200, 300)), "m").max() == 255  # the words
 
@@ -236,12 +243,33 @@ def test_where_results_go_when_nobody_says(tmp_path: Path) -> None:
 
 def test_quiet_and_dry_run_say_and_write_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
-    for line in ("edit in.png mask=mask.png", "upscale wide.png", "restore in.png operator=blur simulate=1"):
-        plan = result(capsys, f"{line} --dry-run")
-        assert plan["parameters"] > 0
-        assert plan["request"]["n"] == 1
-        assert plan["out"].endswith("ed.png")
+    for line, size, windows in (
+        ("edit in.png mask=mask.png n=2", [8, 8], 1),
+        ("upscale wide.png overlap=0 n=2", [24, 40], 15),
+        ("restore in.png operator=blur simulate=1 n=2", [8, 8], 1),
+    ):
+        told = result(capsys, f"{line} --dry-run")
+        assert told["parameters"] > 0
+        assert told["request"]["n"] == 2
+        assert told["out"].endswith("ed.png")
+        assert (told["plan"]["size"], told["plan"]["windows"]) == (size, windows)
+        assert told["plan"]["steps"] == 3
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_dry_run_says_what_was_asked_for_and_what_would_be_done(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    unstir("upscale wide.png overlap=0 n=2 solver.eta=0.5 out=large.png --dry-run")
+    out, err = capsys.readouterr()
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert list(rows) == ["model", "input", "settings", "size", "method", "steps", "windows", "out"]
+    assert rows["settings"] == "overlap=0 n=2 solver.eta=0.5 steps=3"
+    assert (rows["size"], rows["steps"], rows["windows"], rows["out"]) == ("40x24", "3", "15", "large.png")
+    assert ": " in rows["method"]
+    assert "None" not in out
+    assert "{" not in out
+    assert err == ""
+    assert not Path("large.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -270,12 +298,15 @@ def test_a_picture_is_converted_aloud(
         assert (pixels("out.png")[~HOLE] == pixels("in.png")[~HOLE]).all()
 
 
+READ = "{}: painted where it is {}, {} of the picture"
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "RGBA", "1"])
 def test_a_mask_of_any_kind(capsys: pytest.CaptureFixture[str], mode: str) -> None:
     Image.open("mask.png").convert(mode).save("other.png")
     capsys.readouterr()
     unstir("edit in.png mask=other.png out=out.png")
-    assert "other.png" not in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[0] == READ.format("other.png", "white", "25%")
     assert (pixels("out.png")[~HOLE] == pixels("in.png")[~HOLE]).all()
 
 
@@ -286,6 +317,86 @@ def test_a_soft_mask_is_cut_at_half_and_that_is_said(capsys: pytest.CaptureFixtu
     assert "soft.png: not just black and white" in capsys.readouterr().err
     assert (pixels("out.png")[~HOLE] == pixels("in.png")[~HOLE]).all()
     assert (pixels("out.png")[HOLE] != pixels("in.png")[HOLE]).any()
+
+
+def layer(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """RGBA of colours (..., 3) or one grey, and of an alpha, both as they spread over the picture."""
+    colours = np.broadcast_to(colours, (8, 8, 3))
+    return np.dstack([colours, np.broadcast_to(alpha, (8, 8))]).astype(np.uint8)
+
+
+PHOTO = np.random.default_rng(1).integers(0, 256, (8, 8, 3))
+TOP = np.arange(8)[:, None] < 4
+LAYERS = {
+    "a white stroke": (layer(np.array(255), 255 * HOLE), HOLE, "opaque"),
+    "a black stroke": (layer(np.array(0), 255 * HOLE), HOLE, "opaque"),
+    "a red stroke": (layer(np.array([255, 0, 0]), 255 * HOLE), HOLE, "opaque"),
+    "a soft stroke": (layer(np.array([9, 0, 200]), np.where(HOLE, 200, 100)), HOLE, "opaque"),
+    "a stroke over leftover colours": (
+        layer(np.where(HOLE[..., None], 7, PHOTO), 255 * HOLE),
+        HOLE,
+        "opaque",
+    ),
+    "black and white": (layer(255 * HOLE[..., None], 255 * (HOLE | TOP)), HOLE, "white"),
+    "a hole": (layer(PHOTO, 255 * ~HOLE), HOLE, "transparent, a hole in a picture"),
+    "all half there": (layer(255 * HOLE[..., None], np.array(250)), HOLE, "white"),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_mask_with_transparency(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    pixels_of_it, painted, where = LAYERS[kind]
+    Image.fromarray(pixels_of_it).save("layer.png")
+    capsys.readouterr()
+    unstir("edit in.png mask=layer.png out=out.png")
+    assert capsys.readouterr().err.splitlines()[0] == READ.format("layer.png", where, "25%")
+    assert (pixels("out.png")[~painted] == pixels("in.png")[~painted]).all()
+    assert (pixels("out.png")[painted] != pixels("in.png")[painted]).mean() > 0.5
+    unstir("restore in.png operator=mask mask=layer.png out=again.png")
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said == f"layer.png: unknown where it is {where}, 25% of the picture"
+
+
+def test_a_model_and_a_picture_may_come_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["upscale", "in.png", "grey.safetensors", STEPS, "out=out.png"]) == 0
+    said = "in.png is no model: taken as the input, and grey.safetensors as the model"
+    assert capsys.readouterr().err.splitlines()[0] == said
+    assert read_recipe("out.png")["model"] == "grey.safetensors"
+
+
+def test_none_is_left_out() -> None:
+    unstir("upscale in.png label=none negative=None reference=none out=none")
+    unstir("restore in.png operator=blur mask=none kernel=none")
+    unstir("edit in.png extend=right:1 mask=none weaker=none")
+    assert {"in-upscaled.png", "in-restored.png", "in-edited.png"} < {path.name for path in Path().iterdir()}
+    assert not Path("none").exists()
+    assert read_recipe("in-upscaled.png")["label"] is None
+
+
+@pytest.mark.parametrize("noise", ["std=0.1", "peak=30"])
+def test_consistency_is_told_beside_what_the_noise_alone_gives(
+    capsys: pytest.CaptureFixture[str], noise: str
+) -> None:
+    told = result(capsys, f"restore in.png operator=blur {noise} simulate=1 out=out.png")
+    y = np.load("out-measured.npy")
+    variance = 0.01 if noise == "std=0.1" else np.maximum(2 * (y + 1) / 30, 0).mean()
+    assert told["noise"] == pytest.approx(127.5 * variance**0.5, rel=0.02)
+    unstir(f"restore in.png operator=blur {noise} simulate=1 out=out.png")
+    assert f"; the noise alone is {told['noise']:.2f}" in capsys.readouterr().err
+
+
+def test_progress_says_of_how_many_steps() -> None:
+    said: list[str] = []
+    on_step = _every_few_seconds(said.append, 3, interval=0)
+    for _ in range(4):
+        on_step(None)
+    assert said == [
+        "step 1 of 3  0 s",
+        "step 2 of 3  0 s",
+        "step 3 of 3  0 s",
+        "step 1 of 3, round 2  0 s",
+    ]
 
 
 # -- making it again ---------------------------------------------------------------------------------------
@@ -323,6 +434,55 @@ def test_the_printed_command_makes_the_same_bytes(capsys: pytest.CaptureFixture[
     if "uncertainty=1" in line:
         for word in ("mean", "uncertainty"):
             assert Path(f"again-{word}.png").read_bytes() == Path(f"first-{word}.png").read_bytes()
+
+
+FOLDERS = [
+    "edit in.png mask=mask.png n=2 uncertainty=1",
+    "restore in.png operator=downsample:scale=2 std=0.1 simulate=1 n=2 seed=3 uncertainty=1",
+    "restore in.png operator=blur peak=30 simulate=1 n=2",
+]
+
+
+@pytest.mark.parametrize("line", FOLDERS)
+def test_every_picture_of_a_folder_is_made_again_alone(capsys: pytest.CaptureFixture[str], line: str) -> None:
+    unstir(f"{line} out=first/")
+    for path in sorted(Path("first").glob("0*.png")):
+        capsys.readouterr()
+        assert main(["inspect", str(path), "--json"]) == 0
+        command = json.loads(capsys.readouterr().out)["command"]
+        assert "uncertainty" not in command
+        assert "simulate" not in command
+        assert main([*shlex.split(command)[1:], "-q"]) == 0
+        assert Path("again.png").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("part", ["mean", "uncertainty", "measured"])
+@pytest.mark.parametrize("out", ["first.png", "first/"])
+def test_a_picture_beside_the_result_says_what_it_is(
+    capsys: pytest.CaptureFixture[str], part: str, out: str
+) -> None:
+    unstir(f"restore in.png operator=blur std=0.1 simulate=1 n=2 uncertainty=1 out={out}")
+    path = Path(f"first/{part}.png" if out.endswith("/") else f"first-{part}.png")
+    capsys.readouterr()
+    assert main(["inspect", str(path)]) == 0
+    told, _, command = capsys.readouterr().out.rpartition("\n\n")
+    head, command = command.splitlines()
+    assert json.loads(told)["part"] == part
+    assert head == f"made again, as again-{part}.png, by"
+    assert main([*shlex.split(command)[1:], "-q"]) == 0
+    assert Path(f"again-{part}.png").read_bytes() == path.read_bytes()
+
+
+def test_a_picture_made_in_python_is_not_said_to_be_made_by_a_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    load("grey.safetensors").upscale(pixels("in.png"), 2, steps=3).save("out.png")
+    capsys.readouterr()
+    assert main(["inspect", "out.png"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "made in Python, of a picture without a name: no command makes it again"
+    assert main(["inspect", "out.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["command"] is None
 
 
 def test_settings_from_a_file(tmp_path: Path) -> None:

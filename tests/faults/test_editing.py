@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,11 +15,13 @@ import pytest
 from PIL import Image
 
 from tiny import pipeline
+from unstir.__main__ import run
 from unstir.cli import main
 from unstir.codecs import IdentityConfig
 from unstir.data import picture
 from unstir.limits import Limits
 from unstir.networks import ClassifierConfig, MLPConfig
+from unstir.pipeline import restoration
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +57,17 @@ def _files(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(f"{name}.png")
     for name, value in (("white", 255), ("black", 0)):
         Image.fromarray(np.full((8, 8), value, np.uint8)).save(f"{name}.png")
+    Path("all").mkdir()
+    for name in ("000000", "000007", "mean"):
+        Path(f"all/{name}.png").write_bytes(Path("white.png").read_bytes())
+    Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save("clear.png")
     whole = Path("in.png").read_bytes()
     Path("cut.png").write_bytes(whole[: len(whole) // 2])
     Path("empty.png").touch()
     Path("text.png").write_text("no picture")
     Path("folder.png").mkdir()
     np.save("y.npy", np.zeros((1, 8, 8), np.float32))
+    np.save("all/measured.npy", np.zeros((1, 8, 8), np.float32))
     np.save("nan.npy", np.full((1, 8, 8), np.nan, np.float32))
     np.save("words.npy", np.array(["a", "b"]))
     np.save("pickle.npy", np.array([{}]), allow_pickle=True)
@@ -133,15 +141,19 @@ FAULTS = [
     (f"{RESTORE} operator=phase", 2, "input", "what Phase makes is no picture"),
     (f"{RESTORE} operator=sensing", 2, "input", "what Sensing makes is no picture"),
     ("restore grey y.npy operator=sensing", 2, "y", "Sensing gives"),
-    (f"{RESTORE} operator=grayscale", 2, "operator", "3 channels"),
+    (f"{RESTORE} operator=grayscale", 2, "operator", "data with shape (3, 8, 8)"),
     ("restore colour rgb.png operator=grayscale", 2, "input", "what Grayscale makes is grey"),
     ("restore grey rgb.png operator=grayscale simulate=1", 2, "operator", "takes 3 channels"),
     (f"{RESTORE} operator=jpeg method=ddnm", 2, "method", "JPEG is not linear"),
     (f"{RESTORE} operator=blur peak=30 method=ddrm", 2, "method", "PoissonNoise"),
+    (f"{RESTORE} operator=blur method=ddrm solver=heun", 2, "solver", "takes single steps"),
     (f"{RESTORE} operator=blur simulate=1 reference=in.png", 2, "reference", "leave it out"),
     # -- files
     (f"{EDIT} mask=small.png", 2, "mask", "small.png has 6x4 pixels, the picture 8x8"),
     (f"{EDIT} mask=black.png", 2, "mask", "black everywhere"),
+    (f"{EDIT} mask=clear.png", 2, "mask", "black everywhere"),
+    (f"{EDIT} mask=none label=none", 2, "mask", "there is nothing to edit"),
+    (f"{EDIT} --config none.yaml", 2, "none.yaml", "give a file of key: value lines, in YAML"),
     (f"{EDIT} mask=none.png", 3, "mask", "none.png: there is no such file"),
     (f"{EDIT} mask=cut.png", 3, "mask", "cannot read cut.png"),
     (f"{UP} reference=small.png", 2, "reference", "6x4 pixels, the result 16x16"),
@@ -171,9 +183,32 @@ FAULTS = [
     ("edit grey in.png mask=white.png guidance=2", 2, "guidance", "label"),
     ("edit none in.png mask=white.png", 4, None, "there is no model 'none.safetensors'"),
     # -- results
-    (f"{UP} out=x.jpg", 2, "out", "unknown ending '.jpg'"),
+    (
+        f"{UP} out=x.jpg",
+        2,
+        "out",
+        "unknown ending '.jpg'; use .png (a sheet of several), .npz (arrays) or a folder/",
+    ),
+    (
+        f"{UP} out=x.npy",
+        2,
+        "out",
+        "unknown ending '.npy'; use .png (a sheet of several), .npz (arrays) or a folder/",
+    ),
+    (f"{UP} out=", 2, "out", "out= is empty"),
+    (f"{UP} out=' '", 2, "out", "out= is empty"),
+    (f"{UP} out=folder.png", 2, "out", "folder.png is a folder"),
+    (f"{UP} out=/proc/x.png", 4, "out", "/proc cannot be written to"),
+    (f"{UP} out=closed", 4, "out", "cannot be written to"),
     (f"{UP} out=x.gif", 2, "out", "no movie"),
     (f"{UP} out=in.png", 2, "out", "is an input and would be lost"),
+    ("upscale grey all/000000.png out=all/", 2, "out", "all/000000.png is an input"),
+    ("upscale grey all/000007.png out=all seed=5 n=3", 2, "out", "all/000007.png is an input"),
+    (f"{EDIT} mask=all/000000.png out=all/", 2, "out", "all/000000.png is an input"),
+    (f"{EDIT} mask=all/mean.png n=2 uncertainty=1 out=all/", 2, "out", "all/mean.png is an input"),
+    (f"{UP} reference=all/000000.png out=./all/", 2, "out", "all/000000.png is an input"),
+    (f"{RESTORE} operator=kernel kernel=all/000000.png out=all/", 2, "out", "all/000000.png is an input"),
+    ("restore grey all/measured.npy operator=blur simulate=1 out=all/", 2, "out", "measured.npy is an input"),
     (f"{EDIT} mask=white.png out=./white.png", 2, "out", "is an input and would be lost"),
     (f"{EDIT} mask=white-mean.png n=2 uncertainty=1 out=white.png", 2, "out", "white-mean.png is an input"),
     (f"{UP} out=closed/x.png", 4, "out", "cannot be written to"),
@@ -200,6 +235,46 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(
     assert field is None or error["field"] == field
     assert error["hint"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+PLANNED = ("extend", "guidance", "label", "method", "overlap", "solver", "tile")
+DRY = [fault for fault in FAULTS if fault[2] in PLANNED]
+
+
+@pytest.mark.parametrize(("line", "code", "field", "reason"), DRY, ids=[fault[0] for fault in DRY])
+def test_a_dry_run_refuses_the_same(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    code: int,
+    field: str | None,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(restoration, "sample", None)  # so that nothing can be drawn
+    test_what_cannot_be_done_is_refused_and_nothing_is_written(
+        capsys, Path.cwd(), f"{line} --dry-run", code, field, reason
+    )
+
+
+def test_two_pictures_and_no_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert main(["upscale", "in.png", "nowhere", "--json", "-q"]) == 4
+    assert json.loads(capsys.readouterr().err)["error"]["message"].startswith("there is no model 'nowhere'")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_interrupt_while_loading_is_one_like_any_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def find_spec(self, *_: object) -> None:
+            raise KeyboardInterrupt
+
+    capsys.readouterr()
+    monkeypatch.delitem(sys.modules, "unstir.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted()])
+    assert run() == 130
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_mask_that_is_white_everywhere_repaints_everything() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -101,8 +101,11 @@ def progress(n: int, tell: Callable[[str], None], interval: float = 5.0) -> Call
 def require_writable(path: Path, field: str = "out", hint: str = "choose another out=") -> None:
     """Raises `CheckpointError` where the disk would refuse the result, before it has been computed."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not os.access(folder, os.W_OK) or not folder.is_dir():
-        raise CheckpointError(f"{folder} cannot be written to", field=field, hint=hint)
+    try:  # what the system says of rights is not all: there are folders that hold no files but their own
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
+        raise CheckpointError(f"{folder} cannot be written to", field=field, hint=hint) from None
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

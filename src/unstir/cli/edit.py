@@ -29,23 +29,15 @@ def edit(
       unstir edit runs/photos in.png extend=left:8,right:8
       unstir edit runs/photos in.png strength=0.6 seed=3
     """
-    job = Job.of("edit", arguments, config, as_json, quiet)
+    job = Job.of("edit", arguments, config, dry_run, as_json, quiet)
     request = job.request
 
     from .. import load
+    from ..pipeline import restoration
 
     pipe = load(job.model)
     image = job.picture(job.input, pipe)
-    mask = None if request.mask is None else job.mask(image.shape[:2])
-    if dry_run:
-        job.show_plan(pipe, image.shape[:2])
-        return
-    restored = pipe.edit(
-        image,
-        mask,
-        extend=request.extend,
-        strength=request.strength,
-        feather=request.feather,
-        **job.keywords(pipe),
-    )
-    job.report(restored, mask=request.mask)
+    mask = None if request.mask is None else job.mask(image.shape[:2], "painted")
+    wish = job.wish(pipe, request.strength)
+    if restored := job.draw(restoration.edit(pipe, image, mask, request.extend, request.feather, wish)):
+        job.report(restored, mask=request.mask)

@@ -19,7 +19,9 @@ from .data import report_on
 __all__ = ["inspect", "remake", "settings_of"]
 
 # what a recipe says about its own making; the rest are settings of the verb
-ABOUT = ("unstir", "verb", "model", "model_sha256", "input", "input_sha256", "mask_sha256")
+ABOUT = ("unstir", "verb", "part", "model", "model_sha256", "input", "input_sha256", "mask_sha256")
+
+OF_A_FILE = ("edit", "upscale", "restore")
 
 
 def inspect(
@@ -72,8 +74,9 @@ def settings_of(recipe: Mapping[str, Any], verb: str = "sample") -> list[str]:
 def _pairs(key: str, value: Any, setting: Schema, root: Schema) -> Iterator[str]:
     """key=value, with a component's fields each; a field's default is that of its own component."""
     if isinstance(value, Mapping):
-        yield f"{key}={str(value['name']).lower()}"
-        fields = components(setting, root).get(value["name"], {}).get("properties", {})
+        if "name" in value:  # else its kind is left open
+            yield f"{key}={str(value['name']).lower()}"
+        fields = components(setting, root).get(value.get("name", ""), {}).get("properties", {})
         for word in (word for word in value if word != "name"):
             yield from _pairs(f"{key}.{word}", value[word], fields.get(word, {}), root)
     elif value is not None and ("default" not in setting or value != setting["default"]):
@@ -90,8 +93,12 @@ def _recipe(path: Path, as_json: bool) -> None:
     from ..modalities import read_recipe
 
     recipe = read_recipe(path)
-    command = remake(recipe, path.suffix)
-    text = f"{json.dumps(recipe, indent=2, ensure_ascii=False)}\n\nmade again by\n  {command}"
+    command, told = None, "made in Python, of a picture without a name: no command makes it again"
+    if "input" in recipe or recipe.get("verb", "sample") not in OF_A_FILE:
+        command = remake(recipe, ".png" if "part" in recipe else path.suffix)
+        name = f", as again-{recipe['part']}.png," if "part" in recipe else ""
+        told = f"made again{name} by\n  {command}"
+    text = f"{json.dumps(recipe, indent=2, ensure_ascii=False)}\n\n{told}"
     show(text, {"recipe": recipe, "command": command}, as_json)
 
 

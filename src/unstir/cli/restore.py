@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, IncompatibleError
@@ -46,11 +44,12 @@ def restore(
       unstir restore runs/photos holes.png operator=mask mask=mask.png n=8 uncertainty=1
       unstir restore runs/photos clean.png operator=downsample:scale=2 peak=30 simulate=1
     """
-    job = Job.of("restore", arguments, config, as_json, quiet)
+    job = Job.of("restore", arguments, config, dry_run, as_json, quiet)
     request = job.request
     _check(request)
 
     from .. import load
+    from ..pipeline import restoration
 
     pipe = load(job.model)
     reference = None
@@ -62,14 +61,10 @@ def restore(
         y, operator = _measurement(job, pipe)
         if request.reference is not None:
             reference = job.picture(request.reference, pipe, "reference")
-    if dry_run:
-        job.show_plan(pipe, tuple(y.shape))
-        return
-    restored = pipe.restore(
-        y, operator, std=request.std, peak=request.peak, reference=reference, **job.keywords(pipe)
-    )
-    files = _write_measured(job, pipe, y, operator) if request.simulate else {}
-    job.report(restored, files, mask=request.mask, kernel=request.kernel, simulate=request.simulate or None)
+    drawing = restoration.restore(pipe, y, operator, request.std, request.peak, reference, job.wish(pipe))
+    if restored := job.draw(drawing):
+        measured = _shown(pipe, y, operator) if request.simulate else None
+        job.report(restored, measured, mask=request.mask, kernel=request.kernel)
 
 
 def _check(request: Restore) -> None:
@@ -144,7 +139,7 @@ def _operator(job: Job, size: tuple[int, ...]) -> Operator:
         return Kernel(torch.from_numpy(_kernel(job)))
     if operator != "mask":
         return operator
-    unknown = job.mask(size)
+    unknown = job.mask(size, "unknown")
     if not unknown.any():
         raise ConfigError("the mask is black everywhere", field="mask", hint="white is what is unknown")
     return Mask(torch.from_numpy(~unknown))
@@ -180,16 +175,8 @@ def _simulated(pipe: Pipeline, picture: np.ndarray, operator: Operator, request:
     return operator.measured(noise.corrupt(operator.forward(x), rng))[0]
 
 
-def _write_measured(job: Job, pipe: Pipeline, y: Tensor, operator: Operator) -> dict[str, Path]:
-    """y as an array to restore from again and, where it is one, as a picture to look at."""
-    import numpy as np
-
-    from ..modalities.image import encode_png
-
-    content = io.BytesIO()
-    np.save(content, y.cpu().numpy())
-    files = {"y": job.write("measured.npy", content.getvalue())}
-    if _makes_pictures(operator):
-        shown = pipe.codec.decode(y[None]).movedim(1, -1).cpu().numpy()
-        files["measured"] = job.write("measured.png", encode_png(shown))
-    return files
+def _shown(pipe: Pipeline, y: Tensor, operator: Operator) -> tuple[np.ndarray, np.ndarray | None]:
+    """y as an array to restore from again and, where it is one, as pictures (1, H, W, C) to look at."""
+    pictures = _makes_pictures(operator)
+    shown = pipe.codec.decode(y[None]).movedim(1, -1).cpu().numpy() if pictures else None
+    return y.cpu().numpy(), shown

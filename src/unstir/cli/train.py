@@ -52,6 +52,8 @@ def train(
       unstir train photos/ network=dit network.width=256 lr=3e-4 --dry-run
       unstir train digits process=ve
       unstir train digits task=classifier out=runs/judge
+      unstir train photos/ task=inpaint
+      unstir train photos/ task=upscale scale=4
       unstir train --resume runs/digits steps=400
     """
     subjects, pairs = split(arguments)

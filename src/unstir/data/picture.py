@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from unstir.data.decode import CONVERSIONS, answer
 from unstir.data.items import fit_arrays, printable
@@ -18,6 +19,8 @@ __all__ = ["ARRAYS", "Picture", "read_array", "read_mask", "read_picture"]
 
 ARRAYS = (".npy", ".npz")
 """Endings of files that hold numbers and no picture."""
+ROUNDING = 4
+"""What colours of a brush may differ by: programs store its soft edge in bytes."""
 
 
 class Picture(NamedTuple):
@@ -52,8 +55,13 @@ def read_picture(path: str | os.PathLike[str], field: str = "input") -> Picture:
     return Picture(pixels, reply["grey"], notes)
 
 
-def read_mask(path: str | os.PathLike[str], size: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
-    """bool (H, W), true where the picture is lighter than half, and in words what was converted.
+def read_mask(
+    path: str | os.PathLike[str], size: tuple[int, ...], meaning: str = "painted"
+) -> tuple[np.ndarray, list[str]]:
+    """bool (H, W), true where the mask is painted, and in words how it was read, last of all how much that is.
+
+    Painted is what is lighter than half. Of a mask with transparency: what is opaque, where that is of one colour;
+    what is opaque and white, where it is black and white; else it is a picture, and its transparent hole counts.
 
     Raises:
         DataError: there is no such file, or it is not a whole picture.
@@ -67,8 +75,31 @@ def read_mask(path: str | os.PathLike[str], size: tuple[int, ...]) -> tuple[np.n
             field="mask",
             hint="give a mask of the picture's own size",
         )
-    soft = f"{name}: not just black and white, lighter than half counts as white"
-    return light > 127, found.notes + [soft] * bool(((light > 0) & (light < 255)).any())
+    laid_on_white = f"{name}: {CONVERSIONS['alpha']}"
+    notes = [note for note in found.notes if note != laid_on_white]
+    if laid_on_white in found.notes:
+        painted, where = _layer(path, light)
+    else:
+        painted, where = light > 127, "white"
+        if ((light > 0) & (light < 255)).any():
+            notes.append(f"{name}: not just black and white, lighter than half counts as white")
+    share = f"{100 * painted.mean():.3g}%"
+    return painted, [*notes, f"{name}: {meaning} where it is {where}, {share} of the picture"]
+
+
+def _layer(path: str | os.PathLike[str], light: np.ndarray) -> tuple[np.ndarray, str]:
+    """Where a mask with transparency is painted, and in words where that is."""
+    with Image.open(path) as image:
+        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+    opaque = pixels[..., 3] > 127
+    if opaque.all():
+        return light > 127, "white"
+    colours = pixels[opaque][:, :3]
+    if not opaque.any() or np.ptp(colours, axis=0).max() <= ROUNDING:
+        return opaque, "opaque"
+    if ((colours.max(1) <= ROUNDING) | (colours.min(1) >= 255 - ROUNDING)).all():
+        return opaque & (light > 127), "white"
+    return ~opaque, "transparent, a hole in a picture"
 
 
 def read_array(path: str | os.PathLike[str], field: str = "y") -> np.ndarray:

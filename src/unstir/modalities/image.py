@@ -32,6 +32,7 @@ __all__ = [
     "grid_png",
     "per_class",
     "read_recipe",
+    "single_name",
     "to_grid",
     "with_scale",
     "write_samples",
@@ -43,6 +44,7 @@ SHOWN, BAR = 128, 8  # the least side of a picture of numbers, and the height of
 PAD = 2
 WHITE = 255
 FRAME_MS, LAST_FRAME_MS = 80, 1600
+SEVERAL = ("uncertainty",)  # settings that need several samples
 MAX_RECIPE = 2**20  # bytes of JSON a picture may carry
 
 
@@ -108,15 +110,15 @@ def with_scale(values: np.ndarray, unit: str) -> np.ndarray:
     shades = (values * (255 / largest if largest else 0)).round().astype(np.uint8)
     factor = math.ceil(SHOWN / min(SHOWN, *values.shape))
     picture = shades.repeat(factor, axis=0).repeat(factor, axis=1)
-    bar = np.linspace(0, 255, picture.shape[1]).round().astype(np.uint8)[None].repeat(BAR, axis=0)
     left, right = _text("0"), _text(f"{largest:.3g} {unit}")
     width = max(picture.shape[1], left.shape[1] + right.shape[1] + 4 * PAD)
+    bar = np.linspace(0, 255, width).round().astype(np.uint8)[None].repeat(BAR, axis=0)
     words = np.full((max(left.shape[0], right.shape[0]), width), WHITE, np.uint8)
     words[: left.shape[0], : left.shape[1]] = left
     words[: right.shape[0], width - right.shape[1] :] = right
     gap = np.full((2 * PAD, width), WHITE, np.uint8)
-    wide = [np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=WHITE) for x in (picture, bar)]
-    return np.concatenate([wide[0], gap, wide[1], gap, words])[..., None]
+    wide = np.pad(picture, ((0, 0), (0, width - picture.shape[1])), constant_values=WHITE)
+    return np.concatenate([wide, gap, bar, gap, words])[..., None]
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:
@@ -161,8 +163,13 @@ def write_samples(samples: Sampled, path: str | Path) -> Path:
         write_atomic(path, encode_gif(frames, {**samples.recipe, "movie": True}))
     else:
         for picture, recipe in zip(pictures, _singles(samples), strict=True):
-            write_atomic(path / f"{recipe['seed']:06d}.png", encode_png(picture[None], recipe))
+            write_atomic(path / single_name(recipe["seed"]), encode_png(picture[None], recipe))
     return path
+
+
+def single_name(seed: int) -> str:
+    """What the sample of a seed is called in a folder."""
+    return f"{seed:06d}.png"
 
 
 def check_path(path: str | Path, movie: bool = False) -> str:
@@ -280,7 +287,8 @@ def _recipe_of_npz(path: Path) -> str | None:
 def _singles(samples: Sampled) -> list[dict[str, Any]]:
     """What makes each picture alone: its own seed, and its own label where one was asked for."""
     labels = samples.labels if samples.recipe.get("label") is not None else None
-    recipes = [{**samples.recipe, "n": 1, "seed": int(seed)} for seed in samples.seeds]
+    shared = {word: value for word, value in samples.recipe.items() if word not in SEVERAL}
+    recipes = [{**shared, "n": 1, "seed": int(seed)} for seed in samples.seeds]
     return [{**r, "label": int(labels[i])} if labels else r for i, r in enumerate(recipes)]
 
 

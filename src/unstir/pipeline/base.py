@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -54,8 +55,8 @@ RESTORES: Mapping[type[Spatial], tuple[str, str]] = {
 
 
 @dataclass
-class Samples:
-    """What `Pipeline.sample` returns.
+class Results(ABC):
+    """What a pipeline makes.
 
     `images` is uint8 (N, H, W, C); for points it is float32 (N, D). `labels` are class numbers or None,
     `recipe` is everything needed to make the same bytes again. In a notebook it shows itself as a grid.
@@ -83,6 +84,11 @@ class Samples:
         from ..modalities import grid_png
 
         return grid_png(self)
+
+
+@dataclass
+class Samples(Results):
+    """What `Pipeline.sample` returns."""
 
 
 class Pipeline:

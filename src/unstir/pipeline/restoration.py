@@ -33,7 +33,7 @@ from ..sampling import sample
 from ..seam import blend
 from ..solvers.base import Step
 from ..spec import choices, dump
-from .base import Samples, component, version, words
+from .base import Results, component, version, words
 
 if TYPE_CHECKING:
     from .base import Pipeline
@@ -48,7 +48,7 @@ ROUNDING = 1 / (GREY_LEVELS * 12**0.5)
 
 
 @dataclass
-class Restored(Samples):
+class Restored(Results):
     """Samples given a measurement, and how well they agree with it."""
 
     method: str = ""
@@ -117,13 +117,13 @@ class Drawing:
     def words(self) -> dict[str, Any]:
         """The plan, JSON-able."""
         plan = self.plan
-        return {
+        return words(plan.chosen, self.pipe.config.defaults, self.wish.negative) | {
             "method": _named(plan.method),
             "reason": plan.reason,
             "size": list(plan.shape[1:]),
             "steps": len(plan.nodes) - 1,
             "windows": plan.windows,
-        } | words(plan.chosen, self.pipe.config.defaults, self.wish.negative)
+        }
 
     def draw(self) -> Restored:
         return self.finish(_drawn(self.pipe, self.plan, self.wish))

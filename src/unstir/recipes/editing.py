@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ __all__ = ["Edit", "Restore", "Upscale"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
+class Drawing(ABC):
     """What the three have in common: samples that agree with a picture."""
 
     n: Annotated[int, Range(ge=1, le=10_000)] = 1
@@ -44,7 +45,9 @@ class Edit(Drawing):
     """One call of `unstir edit`."""
 
     mask: str | None = None
-    """A picture of the same size: what is white in it is painted anew, all else stays as it is, byte for byte."""
+    """A picture of the same size: what is white in it is painted anew, all else stays as it is, byte for byte. On a
+    transparent layer what is opaque is painted, where it is of one colour, and what is white where it is black and
+    white; of a picture with a transparent hole, the hole."""
     extend: str | None = None
     """Outpainting: pixels to add on each side, as right:16 or left:8,right:8; sides are left, right, top, bottom."""
     strength: Annotated[float, Range(gt=0, le=1)] | None = None
@@ -72,7 +75,7 @@ class Restore(Drawing):
     operator: Operator | Literal["mask", "kernel"]
     """What was done to the picture, as blur:sigma=2; mask and kernel are read from the files mask= and kernel=."""
     mask: str | None = None
-    """With operator=mask: a picture of the same size, white where nothing is known."""
+    """With operator=mask: a picture of the same size, white where nothing is known; transparency as in unstir edit."""
     kernel: str | None = None
     """With operator=kernel: how one bright pixel is seen, a small grey picture or an .npy array, scaled to sum 1."""
     std: Annotated[float, Range(ge=0, le=100)] = 0.0
