@@ -15,7 +15,7 @@ __all__ = ["Edit", "Restore", "Upscale"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(ABC):
+class Drawing(ABC):  # noqa: B024  settings have no methods
     """What the three have in common: samples that agree with a picture."""
 
     n: Annotated[int, Range(ge=1, le=10_000)] = 1
