@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -267,9 +269,11 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_search(
     pipe: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = pipe.save(tmp_path / "points.safetensors")
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    refusal = mock.Mock(side_effect=PermissionError(errno.EACCES, "no"))
+    monkeypatch.setattr("tempfile.TemporaryFile", refusal)
     assert main(["tune", str(file), "budget=2", "n=8"]) == 4
     err = capsys.readouterr().err
+    refusal.assert_called_once()
     assert "cannot be written to" in err
     assert "reference" not in err
 
