@@ -22,6 +22,7 @@ from PIL import Image
 import unstir
 from unstir.data import open_data
 from unstir.evaluate import psnr, seam_ratio
+from unstir.guidance.tiled import starts
 from unstir.modalities.image import encode_png
 from unstir.rng import Rng
 
@@ -124,9 +125,7 @@ def _psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def _borders(size: int, window: int, overlap: int) -> list[int]:
     """Where windows begin or end inside of the picture."""
-    count = -(-(size - overlap) // (window - overlap))
-    starts = [round(i * (size - window) / max(count - 1, 1)) for i in range(count)]
-    return sorted({edge for s in starts for edge in (s, s + window)} - {0, size})
+    return sorted({edge for s in starts(size, window, overlap) for edge in (s, s + window)} - {0, size})
 
 
 def write(part: str, text: str) -> None:

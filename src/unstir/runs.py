@@ -535,7 +535,7 @@ def _compare(job: Job, pipe: Pipeline, path: Path, n: int = 12) -> None:
     spatial = batch.cond.spatial if batch.cond else None
     assert spatial is not None, "this task has it"
     rows = {"given": spatial[:, : job.info.shape[0]], "restored": _restored(pipe, spatial), "true": batch.x_0}
-    pictures = {name: pipe.codec.decode(x).movedim(1, -1).cpu().numpy() for name, x in rows.items()}
+    pictures = {name: pipe.decode(x) for name, x in rows.items()}
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, encode_png(per_class(pictures)[None]))
 
@@ -544,8 +544,7 @@ def _compare(job: Job, pipe: Pipeline, path: Path, n: int = 12) -> None:
 def _restored(pipe: Pipeline, spatial: Tensor, **settings: Any) -> Tensor:
     """x_0 of seed 0, 1, ... for what is told of pictures (B, C, H, W); of their class nothing is."""
     n, chosen = len(spatial), pipe.chosen(settings)
-    labels = torch.full((n,), len(pipe.config.classes)) if pipe.config.classes else None
-    denoiser, cond = pipe.guided(chosen, labels, spatial=spatial)
+    denoiser, cond = pipe.guided(chosen, pipe.no_labels(n), spatial=spatial)
     denoiser.check(chosen.solver)
     keys, shape = Rng.of(0, n).to(pipe.device), (n, *pipe.config.shape)
     x = pipe.denoiser.process.prior(shape, keys.fork("prior"), torch.float32, pipe.device)

@@ -16,10 +16,20 @@ from ..denoiser import Denoiser, Moments, Move
 from ..errors import ConfigError
 from ..modules import Part, twin
 from ..noise import Noise
-from ..process import Process
+from ..process import Gaussian, Process
 from ..process.base import unsqueeze_like
 
-__all__ = ["Contrast", "Guided", "Linear", "Place", "Rule", "Scale", "Scaled", "check_interval"]
+__all__ = [
+    "Contrast",
+    "Guided",
+    "Linear",
+    "Place",
+    "Rule",
+    "Scale",
+    "Scaled",
+    "check_interval",
+    "score_scale",
+]
 
 
 class Guided(Denoiser):
@@ -53,6 +63,15 @@ class Guided(Denoiser):
 
     def without(self, part: Part, blocks: tuple[int, ...] | None = None) -> Denoiser:
         return twin(self, denoiser=self.denoiser.without(part, blocks))
+
+
+def score_scale(process: Gaussian, t: Tensor) -> Tensor:
+    """sigma^2/alpha, shaped like t: what a term of the score of q(x_t) adds to E[x_0|x_t], by Tweedie's formula.
+
+    Where alpha/sigma < 1e-3, x_t says nothing about x_0, the quotient tends to 0/0, and it is 0.
+    """
+    alpha, sigma = process.schedule.alpha(t), process.schedule.sigma(t)
+    return torch.where(alpha < 1e-3 * sigma, 0, sigma**2 / alpha)
 
 
 Scale = float | Callable[[float], float]

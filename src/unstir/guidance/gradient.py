@@ -14,7 +14,7 @@ from ..denoiser import Denoiser
 from ..errors import ConfigError
 from ..process import Gaussian
 from ..process.base import unsqueeze_like
-from .base import Scale, Scaled
+from .base import Scale, Scaled, score_scale
 
 __all__ = ["ClassifierGuided", "RewardGuided"]
 
@@ -23,12 +23,11 @@ class Tilted(Scaled):
     """D + scale sigma^2/alpha grad log r(x_t): the denoiser of the law q(x_t) r(x_t)^scale.
 
     By Tweedie's formula E[x_0|x_t] = (x_t + sigma^2 grad log q(x_t))/alpha, so a factor of the law is a term of the
-    gradient. Where alpha/sigma < 1e-3, x_t says nothing about x_0, the quotient is 0/0, and D is returned as it is.
+    gradient. Where x_t says nothing about x_0, D is returned as it is: see `score_scale`.
     The gradient of one row does not see the others, if r does not.
     """
 
     off = 0.0
-    MIN_RATIO: ClassVar[float] = 1e-3
     through: ClassVar[bool]
     """Whether r depends on x_t through the denoiser, which then has to be differentiated as well."""
 
@@ -37,7 +36,8 @@ class Tilted(Scaled):
         """(B,) log r, differentiable in x_t, given the unguided x_0 too, which if `through` is a function of x_t."""
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
-        factor = self._factor(t)
+        process: Gaussian = self.process  # type: ignore[assignment]
+        factor = self.scale_at(t) * score_scale(process, t)
         if bool((factor == 0).all()):
             return self.denoiser(x_t, t, cond)
         keep = torch.is_grad_enabled()
@@ -47,12 +47,6 @@ class Tilted(Scaled):
         with torch.enable_grad():
             (slope,) = torch.autograd.grad(self.log_factor(x, t, x_0).sum(), x, create_graph=keep)
         return (x_0 if keep else x_0.detach()) + unsqueeze_like(factor, x_t) * slope
-
-    def _factor(self, t: Tensor) -> Tensor:
-        """scale sigma^2/alpha, 0 where nothing is done."""
-        process: Gaussian = self.process  # type: ignore[assignment]
-        alpha, sigma = process.schedule.alpha(t), process.schedule.sigma(t)
-        return torch.where(alpha < self.MIN_RATIO * sigma, 0, self.scale_at(t) * sigma**2 / alpha)
 
 
 class ClassifierGuided(Tilted):

@@ -17,7 +17,7 @@ from ..operators import Measurement
 from ..process import Gaussian
 from ..process.base import unsqueeze_like
 from ..solvers.base import Bound, Solver
-from .base import Guided
+from .base import Guided, score_scale
 
 __all__ = ["Method", "Posterior", "jacobian_product", "spread"]
 
@@ -118,12 +118,10 @@ def jacobian_product(denoiser: Bound, x_t: Tensor, t: Tensor) -> tuple[Tensor, A
     """D(x_t) and the function v -> Var[x_0 | x_t] v = (sigma^2/alpha) (dD/dx_t)^T v.
 
     The Jacobian of the true denoiser is symmetric and gives the covariance: Cov[x_0|x_t] = sigma^2/alpha dD/dx_t
-    (Boys et al. 2023, "Tweedie Moment Projected Diffusions", eq. 5). Where alpha/sigma < 1e-3, x_t says nothing about
-    x_0 and the function gives 0.
+    (Boys et al. 2023, "Tweedie Moment Projected Diffusions", eq. 5). Where x_t says nothing about x_0 the function
+    gives 0: see `score_scale`.
     """
-    process = denoiser.process
-    alpha, sigma = process.schedule.alpha(t), process.schedule.sigma(t)
-    factor = torch.where(alpha < 1e-3 * sigma, 0, sigma**2 / alpha.clamp(min=1e-30))
+    factor = score_scale(denoiser.process, t)
     with torch.enable_grad():
         x = x_t.detach().requires_grad_()
         x_0 = denoiser(x, t)

@@ -357,11 +357,11 @@ class Pipeline:
         frames: list[tuple[np.ndarray, np.ndarray]] = []
 
         def keep(step: Step) -> None:
-            frames.append((self._decode(step.x[:count]), self._decode(step.x_0[:count])))
+            frames.append((self.decode(step.x[:count]), self.decode(step.x_0[:count])))
 
         on_step = keep if record else None
         x = sample(denoiser, chosen.solver, nodes, x, cond=cond, rng=keys.fork("solver"), on_step=on_step)
-        return self._decode(x[:count]), frames
+        return self.decode(x[:count]), frames
 
     def guided(
         self,
@@ -428,6 +428,11 @@ class Pipeline:
         _ = other.classifier  # raises where it is none
         return other
 
+    def no_labels(self, n: int) -> Tensor | None:
+        """The label that stands for none, (n,) int64; None where there are no classes."""
+        classes = self.config.classes
+        return torch.full((n,), len(classes)) if classes else None
+
     def condition(self, labels: Tensor | None, spatial: Tensor | None = None) -> Condition | None:
         """What the network is told of the classes, and of a picture that it restores.
 
@@ -466,7 +471,8 @@ class Pipeline:
                 )
         return other
 
-    def _decode(self, x: Tensor) -> np.ndarray:
+    def decode(self, x: Tensor) -> np.ndarray:
+        """x_0 as it is stored: pictures uint8 (N, H, W, C), points float32 (N, D)."""
         data = self.codec.decode(x).cpu()
         return (data.movedim(1, -1) if data.ndim > 2 else data).contiguous().numpy()
 

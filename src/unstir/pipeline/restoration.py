@@ -170,7 +170,7 @@ def edit(
 
     def finish(drawn: Drawn) -> Restored:
         whole = blend(x, drawn.x, keep, feather=feather) if measurement else drawn.x
-        images = np.where(repaint[..., None], _decode(pipe, whole), picture)
+        images = np.where(repaint[..., None], pipe.decode(whole), picture)
         return _restored(pipe, images, plan, drawn, measurement, wish, about)
 
     return Drawing(pipe, plan, wish, finish)
@@ -207,7 +207,7 @@ def upscale(
     about = {"verb": "upscale", "scale": scale, "kernel": kernel, "input_sha256": _hash(image)}
 
     def finish(drawn: Drawn) -> Restored:
-        return _restored(pipe, _decode(pipe, drawn.x), plan, drawn, measurement, wish, about, truth)
+        return _restored(pipe, pipe.decode(drawn.x), plan, drawn, measurement, wish, about, truth)
 
     return Drawing(pipe, plan, wish, finish)
 
@@ -259,7 +259,7 @@ def restore(
         x = drawn.x
         if isinstance(svd, Selection) and measurement.noiseless:  # what is known stays what it is
             x = blend(svd.left(measurement.y), x, svd.s)
-        return _restored(pipe, _decode(pipe, x), plan, drawn, measurement, wish, about, truth)
+        return _restored(pipe, pipe.decode(x), plan, drawn, measurement, wish, about, truth)
 
     return Drawing(pipe, plan, wish, finish)
 
@@ -487,8 +487,8 @@ def _settings(pipe: Pipeline, method: Method | None, wish: Wish) -> Defaults:
 
 def _labels(pipe: Pipeline, chosen: Defaults, wish: Wish) -> Tensor | None:
     """The label of every sample: the one asked for, else "no label"."""
-    if wish.label is None and pipe.config.classes:
-        return torch.full((wish.n,), len(pipe.config.classes))
+    if wish.label is None:
+        return pipe.no_labels(wish.n)
     return pipe.labels(wish.label, Rng.of(wish.seed, wish.n), chosen)
 
 
@@ -631,10 +631,6 @@ def _encode(pipe: Pipeline, picture: np.ndarray) -> Tensor:
     """(1, C, H, W) in the units of x_0."""
     x = torch.tensor(picture, device=pipe.device).movedim(-1, 0)[None]
     return pipe.codec.encode(x)
-
-
-def _decode(pipe: Pipeline, x: Tensor) -> np.ndarray:
-    return pipe.codec.decode(x).movedim(1, -1).cpu().contiguous().numpy()
 
 
 def _measured(pipe: Pipeline, y: np.ndarray | Tensor) -> tuple[Tensor, bool]:
