@@ -22,7 +22,7 @@ from .errors import ConfigError
 from .schema import Problem, Schema, check, components, plain, refuse, resolve
 
 if TYPE_CHECKING:
-    from .recipes import Edit, Recipe, Request, Restore, Scoring, Upscale
+    from .recipes import Edit, Evaluation, Recipe, Request, Restore, Scoring, Upscale
 
 __all__ = [
     "Layer",
@@ -44,7 +44,7 @@ __all__ = [
 SCHEMA = Path(__file__).with_name("schema.json")
 PRESETS = Path(__file__).parent / "recipes" / "presets"
 OWN_GROUPS = {"train": ("training", "spatial")} | dict.fromkeys(
-    ("sample", "edit", "upscale", "restore"), ("sampling",)
+    ("sample", "edit", "upscale", "restore", "evaluate"), ("sampling",)
 )
 DECIDES = {"process": ("schedule", "parameterization", "objective", "sampling")}
 """What one setting chooses for others."""
@@ -86,6 +86,8 @@ def build(command: Literal["sample"], values: Mapping[str, Any]) -> Request: ...
 @overload
 def build(command: Literal["likelihood"], values: Mapping[str, Any]) -> Scoring: ...
 @overload
+def build(command: Literal["evaluate"], values: Mapping[str, Any]) -> Evaluation: ...
+@overload
 def build(command: Literal["edit"], values: Mapping[str, Any]) -> Edit: ...
 @overload
 def build(command: Literal["upscale"], values: Mapping[str, Any]) -> Upscale: ...
@@ -99,7 +101,7 @@ def build(command: str, values: Mapping[str, Any]) -> Any:
 
 
 def _kinds() -> dict[str, type]:
-    from .recipes import Edit, Recipe, Request, Restore, Scoring, Upscale
+    from .recipes import Edit, Evaluation, Recipe, Request, Restore, Scoring, Upscale
 
     return {
         "train": Recipe,
@@ -108,6 +110,7 @@ def _kinds() -> dict[str, type]:
         "upscale": Upscale,
         "restore": Restore,
         "likelihood": Scoring,
+        "evaluate": Evaluation,
     }
 
 

@@ -11,6 +11,7 @@ from ..networks import ClassifierConfig
 from ..objectives import Classification
 from .base import Data, Recipe, Request, Sampling, fill
 from .editing import Edit, Restore, Upscale
+from .evaluation import Evaluation
 from .scoring import Scoring
 
 if TYPE_CHECKING:
@@ -18,7 +19,18 @@ if TYPE_CHECKING:
 
     from ..data import Dataset
 
-__all__ = ["Data", "Edit", "Recipe", "Request", "Restore", "Sampling", "Scoring", "Upscale", "resolve"]
+__all__ = [
+    "Data",
+    "Edit",
+    "Evaluation",
+    "Recipe",
+    "Request",
+    "Restore",
+    "Sampling",
+    "Scoring",
+    "Upscale",
+    "resolve",
+]
 
 
 def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:

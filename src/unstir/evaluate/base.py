@@ -1,0 +1,171 @@
+"""What a model is judged on, and what a metric says of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+from torch import Tensor
+
+from ..data import Dataset
+from ..spec import validate
+from .encoder import Encoder
+
+__all__ = ["Drawn", "Evidence", "Finding", "Metric", "Need", "Number", "at_most"]
+
+Need = Literal["drawn", "labels", "heldout", "denoiser", "pictures", "classes"]
+"""Samples; samples of labels that were asked for; held-out items; the denoiser itself; pictures, not points; an encoder
+that tells classes apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """A measured number, and how sure it is."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """The 95% interval; None: unknown."""
+    n: int
+    """How many samples, or items, it was measured on."""
+    against: int = 0
+    """How many real items they were compared with."""
+    better: Literal["low", "high", "neither"] = "neither"
+    features: str = ""
+    """The digest of the encoder whose features were compared; "" = none."""
+    note: str = ""
+
+    @classmethod
+    def within(cls, name: str, value: float, error: float, **words: object) -> Number:
+        """value +- 1.96 standard errors."""
+        return cls(name=name, value=value, low=value - 1.96 * error, high=value + 1.96 * error, **words)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a metric found."""
+
+    numbers: tuple[Number, ...] = ()
+    words: tuple[str, ...] = ()
+    """Sentences with numbers in them, where something is wrong or not as it seems."""
+    sheets: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Pictures to look at, uint8 (H, W, C), by their captions."""
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    """(x, y) by name."""
+    rows: tuple[Mapping[str, object], ...] = ()
+    """A table: one mapping a row, with the same keys."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Samples: x like the items of a data set, uint8 (N, H, W, C) or float32 (N, 2); y the labels asked for."""
+
+    x: np.ndarray
+    y: np.ndarray | None = None
+    seeds: tuple[int, int] = (0, 0)
+    """The first and the last."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class Evidence:
+    """All that a model is judged on. What is dear is computed once, when a metric first asks for it.
+
+    Args:
+        train: what it learned from.
+        heldout: more of the same, which it never saw; may be empty.
+        encoder: whose features are compared.
+        drawn: its samples; None where no metric needs them.
+        real: what samples are compared with; None: `train`.
+        losses: (data set, n) -> squared errors of n items, spread evenly, at ten noise levels, (n, 10); None: there is
+            no denoiser.
+        bits: n -> bits per dimension of held-out items, and their standard errors, both (n,).
+        embed: (encoder, data set) -> features of all its items, (N, D); a cache on the disk may sit here.
+    """
+
+    def __init__(
+        self,
+        train: Dataset,
+        heldout: Dataset,
+        encoder: Encoder,
+        drawn: Drawn | None = None,
+        *,
+        real: Dataset | None = None,
+        losses: Callable[[Dataset, int], Tensor] | None = None,
+        bits: Callable[[int], tuple[Tensor, Tensor]] | None = None,
+        embed: Callable[[Encoder, Dataset], np.ndarray] | None = None,
+    ) -> None:
+        self.train, self.heldout, self.encoder, self._drawn = train, heldout, encoder, drawn
+        self.real = train if real is None else real
+        self.losses, self.bits = losses, bits
+        self._embed = embed or (lambda encoder, data: encoder.embed(data.x))
+
+    @property
+    def drawn(self) -> Drawn:
+        assert self._drawn is not None, "a metric that looks at samples says that it needs them"
+        return self._drawn
+
+    @cached_property
+    def drawn_features(self) -> np.ndarray:
+        """(n, D) float32."""
+        return self.encoder.embed(self.drawn.x)
+
+    @cached_property
+    def real_features(self) -> np.ndarray:
+        """(N, D) float32, of all of `real`."""
+        return self.train_features if self.real is self.train else self._embed(self.encoder, self.real)
+
+    @cached_property
+    def train_features(self) -> np.ndarray:
+        return self._embed(self.encoder, self.train)
+
+    @cached_property
+    def heldout_features(self) -> np.ndarray:
+        return self._embed(self.encoder, self.heldout)
+
+    def lacks(self, need: Need) -> str | None:
+        """Why there is no such thing; None where there is."""
+        match need:
+            case "drawn" if self._drawn is None:
+                return "there are no samples"
+            case "labels" if self._drawn is None or self._drawn.y is None:
+                return "the samples have no labels"
+            case "heldout" if not len(self.heldout):
+                return "no items were held out"
+            case "denoiser" if self.losses is None:
+                return "there is no model, only its samples"
+            case "pictures" if self.train.info.kind != "image":
+                return "these are no pictures"
+            case "classes" if not self.encoder.classes:
+                return "the encoder knows no classes"
+        return None
+
+
+class Metric(ABC):
+    """One way to judge a model: a frozen dataclass, whose fields are its settings."""
+
+    needs: ClassVar[tuple[Need, ...]] = ()
+    dear: ClassVar[bool] = False
+    """Whether it is measured only when asked for by name."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError naming each field that is outside its annotated type or range."""
+        validate(self)
+
+    @abstractmethod
+    def measure(self, evidence: Evidence) -> Finding: ...
+
+    def lacks(self, evidence: Evidence) -> str | None:
+        """Why it cannot be measured here; None where it can."""
+        return next((why for need in self.needs if (why := evidence.lacks(need))), None)
+
+
+def at_most(x: np.ndarray, count: int) -> np.ndarray:
+    """x, or `count` of its rows, spread evenly."""
+    return x if len(x) <= count else x[np.linspace(0, len(x) - 1, count).astype(np.int64)]
