@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
         times as times,
         train as train,
     )
+    from .assessment import assess as assess
     from .condition import Batch as Batch, Condition as Condition
     from .data import open_data as open_data
     from .denoiser import Denoiser as Denoiser, Preconditioned as Preconditioned
@@ -76,6 +77,7 @@ _HOMES = {
     "Rng": "rng",
     "Trainer": "train",
     "UnstirError": "errors",
+    "assess": "assessment",
     "fit": "runs",
     "invert": "sampling",
     "load": "pipeline",

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .errors import ConfigError
-from .schema import Problem, Schema, check, components, plain, refuse, resolve
+from .schema import Problem, Schema, check, components, listed, plain, refuse, resolve
 
 if TYPE_CHECKING:
     from .recipes import Edit, Evaluation, Recipe, Request, Restore, Scoring, Upscale
@@ -50,6 +50,7 @@ DECIDES = {"process": ("schedule", "parameterization", "objective", "sampling")}
 """What one setting chooses for others."""
 OPTIONAL_TEXT = [{"type": "string"}, {"type": "null"}]
 FIELD = re.compile(r",(?=\s*[A-Za-z_][\w.]*=)")
+ENTRY = re.compile(r",(?!\s*[A-Za-z_][\w.]*=)")
 MAX_FILE, MAX_DEPTH = 2**16, 20  # bytes and levels; a settings file is a page or two of groups
 
 
@@ -217,6 +218,9 @@ def _spelled(path: str, value: Any, command: str) -> Iterator[tuple[str, Any] | 
     A comma ends a field where another name= follows, so that lists need no brackets.
     """
     setting, root = paths(command).get(path, {}), document(command)
+    if listed(setting, root):
+        yield _entries(path, value)
+        return
     name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not colon or not (choice := components(setting, root)):
         yield path, None if str(value).lower() == "none" and setting.get("anyOf") == OPTIONAL_TEXT else value
@@ -232,6 +236,20 @@ def _spelled(path: str, value: Any, command: str) -> Iterator[tuple[str, Any] | 
             ]
             hint = f"fields of {name}: {', '.join(fields[1:]) or 'none'}" if fields else None
             yield Problem(path, f"{path}={value}: '{field}' is no FIELD=VALUE", hint)
+
+
+def _entries(path: str, value: Any) -> tuple[str, Any] | Problem:
+    """A list of components: "fid,prdc:k=3" -> itself as ["fid", {"name": "prdc", "k": "3"}]."""
+    if not isinstance(value, (str, list, tuple)):
+        return path, value
+    entries: list[Any] = []
+    for entry in ENTRY.split(value) if isinstance(value, str) else value:
+        name, colon, rest = entry.partition(":") if isinstance(entry, str) else ("", "", "")
+        fields = [field.partition("=") for field in FIELD.split(rest)] if colon else []
+        if wrong := next((word for word, sign, _ in fields if not sign), None):
+            return Problem(path, f"{path}={entry}: '{wrong}' is no FIELD=VALUE")
+        entries.append({"name": name.strip()} | {k.strip(): v for k, _, v in fields} if colon else entry)
+    return path, value if entries == [value] else entries
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from .parameterization import Parameterization
 from .process import Gaussian, Process, Schedule
 from .process.base import unsqueeze_like
 
-__all__ = ["Denoiser", "Moments", "Move", "Preconditioned", "input_scale", "noise_level"]
+__all__ = ["Denoiser", "Moments", "Move", "Preconditioned", "input_scale", "noise_level", "positions"]
 
 # beyond this the network could not tell noise levels apart: signal or noise is below 5e-5
 MAX_LOG_SNR = 20.0
@@ -30,6 +31,14 @@ def input_scale(schedule: Schedule, t: Tensor, sigma_data: float) -> Tensor:
 def noise_level(schedule: Schedule, t: Tensor) -> Tensor:
     """log_snr(t)/4, finite: how a network is told t."""
     return schedule.log_snr(t).clamp(-MAX_LOG_SNR, MAX_LOG_SNR) / 4
+
+
+def positions(x: Tensor) -> Tensor:
+    """(B, 2, H, W): down and right, where each pixel of x (B, C, H, W) lies, from -1 to 1."""
+    height, width = x.shape[2:]
+    down = torch.linspace(-1, 1, height, dtype=x.dtype, device=x.device)[:, None].expand(height, width)
+    right = torch.linspace(-1, 1, width, dtype=x.dtype, device=x.device).expand(height, width)
+    return torch.stack((down, right)).expand(len(x), 2, height, width)
 
 
 class Moments(NamedTuple):
@@ -109,6 +118,9 @@ class Preconditioned(Denoiser):
         dtype: precision of the network's arithmetic, e.g. torch.bfloat16; None keeps that of x_t.
         embedder: turns prompts into conditions; it is trained, averaged and saved with the network.
         variance: the network also says how uncertain x_0 is.
+        augmentation: how many of the last entries of `cond.vector` say what was done to pictures in training;
+            whoever does not give them means the picture as it is, 0.
+        patches: `cond.spatial` says where a part of a picture lies; whoever does not give it means all of it.
 
     Raises:
         IncompatibleError: the parameterization cannot recover x_0 on this schedule.
@@ -123,6 +135,8 @@ class Preconditioned(Denoiser):
         dtype: torch.dtype | None = None,
         embedder: nn.Module | None = None,
         variance: bool = False,
+        augmentation: int = 0,
+        patches: bool = False,
     ) -> None:
         super().__init__()
         parameterization.check(process.schedule)
@@ -135,6 +149,8 @@ class Preconditioned(Denoiser):
         self.dtype = dtype
         self.embedder = embedder
         self.variance = variance
+        self.augmentation = augmentation
+        self.patches = patches
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(c_skip, c_out, c_in) at t."""
@@ -163,9 +179,23 @@ class Preconditioned(Denoiser):
         """x_0, and the channels of the network's output beyond its own."""
         c_skip, c_out, c_in = (unsqueeze_like(c, x_t) for c in self.coefficients(t))
         level = noise_level(self.process.schedule, t).to(x_t)
+        cond = self._completed(x_t, cond)
         with torch.autocast(x_t.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
             F, G = self.network(c_in * x_t, level, cond).to(x_t.dtype).tensor_split([x_t.shape[1]], 1)
         return c_skip * x_t + c_out * F, G
+
+    def _completed(self, x_t: Tensor, cond: Condition | None) -> Condition | None:
+        """The condition with what samples are told and nobody has to say: not augmented, the whole picture."""
+        if self.augmentation:
+            told = None if cond is None else cond.vector
+            if told is None:
+                told = x_t.new_zeros(len(x_t), 0)
+            if told.shape[1] + self.augmentation == self.network.cond_dim:
+                told = torch.cat((told, told.new_zeros(len(told), self.augmentation)), 1)
+            cond = replace(cond or Condition(), vector=told)
+        if self.patches and (cond is None or cond.spatial is None):
+            cond = replace(cond or Condition(), spatial=positions(x_t))
+        return cond
 
     def without(self, part: Part, blocks: tuple[int, ...] | None = None) -> Denoiser:
         if not isinstance(self.network, Divisible):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from .classifier import NoisyClassifier
 from .codecs import IdentityConfig, ScaleConfig
 from .denoiser import Preconditioned
-from .embedders import LabelConfig, Spatial
-from .errors import CheckpointError, IncompatibleError, did_you_mean
-from .files import read_header, verify_file
+from .embedders import Augmentation, LabelConfig, Patches, Spatial
+from .errors import CheckpointError, ConfigError, IncompatibleError, did_you_mean
+from .files import MANIFEST, read_header, sha256, verify_file, write_atomic
 from .guidance import Linear, Rule
 from .guidance.base import check_interval
 from .networks import ClassifierConfig
@@ -25,8 +25,18 @@ from .solvers import DPMpp2M
 from .solvers.base import Solver
 from .spec import dump, load as read_settings
 from .tensors import load_tensors, save_tensors
+from .train import Averages
 
-__all__ = ["FORMAT", "Defaults", "ModelConfig", "find_model", "read_model", "write_model"]
+__all__ = [
+    "FORMAT",
+    "Defaults",
+    "ModelConfig",
+    "ema_addresses",
+    "find_model",
+    "read_model",
+    "run_of",
+    "write_model",
+]
 
 FORMAT = 1
 """Version of the model file; a newer one is refused."""
@@ -86,6 +96,10 @@ class ModelConfig:
     embedder: LabelConfig | None = None
     spatial: Spatial | None = None
     """What it is told of a picture that it restores; None: it generates freely."""
+    augment: Augmentation | None = None
+    """What was done to pictures in training, and told; samples are of pictures as they are."""
+    patches: Patches | None = None
+    """In what parts it saw pictures in training; samples are of whole ones."""
     variance: bool = False
     """Whether the network also says how uncertain x_0 is: twice the channels of output."""
     defaults: Defaults = Defaults()
@@ -100,12 +114,21 @@ class ModelConfig:
             classifier = self.network.build(self.shape[0], self.shape[1:], len(self.classes))
             return NoisyClassifier(classifier, process, self.sigma_data, dtype)
         embedder = self.embedder.build(len(self.classes)) if self.embedder and self.classes else None
-        width = self.embedder.width if self.embedder and self.classes else 0
+        augmentation = self.augment.width if self.augment else 0
+        width = (self.embedder.width if self.embedder and self.classes else 0) + augmentation
         out = self.shape[0] * (2 if self.variance else 1)
         network = self.network.build(self.shape[0], self.shape[1:], width, out)
         network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
         return Preconditioned(
-            network, process, self.parameterization, self.sigma_data, dtype, embedder, self.variance
+            network,
+            process,
+            self.parameterization,
+            self.sigma_data,
+            dtype,
+            embedder,
+            self.variance,
+            augmentation,
+            self.patches is not None,
         )
 
 
@@ -156,35 +179,144 @@ def _described(path: Path) -> tuple[str, ModelConfig, Preconditioned | NoisyClas
 
 
 def find_model(model: str | Path, root: Path = Path("runs")) -> Path:
-    """The model file that a name means: RUN, RUN@STEP, RUN@last, a checkpoint folder or a .safetensors file."""
+    """The model file that a name means: RUN, a checkpoint's folder or a .safetensors file.
+
+    RUN@STEP, RUN@last (which RUN is short for) and RUN@best are its checkpoints; RUN@ema:0.05 and RUN@STEP,ema:0.05
+    hold another average of the weights, in a file that is made when it is first asked for.
+
+    Raises:
+        CheckpointError: there is no such model, checkpoint or average.
+        ConfigError: the length of the average is no number, or out of range.
+    """
     path = Path(model).expanduser()
     if path.is_file():
         return path
-    name, at, step = str(model).rpartition("@")
-    if not at or path.is_dir() or (root / path).is_dir():  # an @ may be part of the name
-        name, step = str(model), ""
+    address = _address(model, root)
+    checkpoint = _checkpoint(address, root)
+    return checkpoint / "model.safetensors" if address.ema is None else _averaged(checkpoint, address.ema)
+
+
+def run_of(path: Path) -> Path | None:
+    """The run that a model file is in; None where it is in none."""
+    path = path.resolve()
+    if path.parent.name == "averages":
+        return path.parents[1]
+    return path.parents[2] if path.parents[1].name == "checkpoints" else None
+
+
+def ema_addresses(model: str | Path, root: Path = Path("runs")) -> dict[float, str]:
+    """Names of all lengths of averages at the checkpoint that a name means: {0.05: "RUN@STEP,ema:0.05", ...}, rising.
+
+    Raises `CheckpointError`: there is no such run, or it kept no averages.
+    """
+    path = Path(model).expanduser()
+    if path.is_file():
+        run, checkpoint = str(run_of(path)), path.resolve().parent
+    else:
+        address = _address(model, root)
+        run, checkpoint = address.run, _checkpoint(address, root)
+    checkpoint = _of_a_run(checkpoint)
+    step = checkpoint.name.removeprefix("step-")
+    return {length: f"{run}@{step},ema:{length:g}" for length in Averages(checkpoint).lengths()}
+
+
+class _Address(NamedTuple):
+    """RUN@POINT,ema:LENGTH"""
+
+    run: str
+    point: str = ""
+    ema: float | None = None
+
+
+def _address(model: str | Path, root: Path) -> _Address:
+    name, at, rest = str(model).rpartition("@")
+    if not at or any(place.expanduser().is_dir() for place in (Path(model), root / model)):
+        return _Address(str(model))  # an @ may be part of the name
+    point, comma, average = rest.rpartition(",")
+    if not average.startswith("ema:"):
+        return _Address(name, rest)
+    text = average.removeprefix("ema:")
+    try:
+        return _Address(name, point, float(text))
+    except ValueError:
+        raise ConfigError(
+            f"{text!r} is no length of an average",
+            field="model",
+            hint=f"a fraction of the run, as in {name}@{point}{comma}ema:0.05",
+        ) from None
+
+
+def _checkpoint(address: _Address, root: Path) -> Path:
+    """The folder of the model file."""
+    name, point, _ = address
     for run in (Path(name).expanduser(), root / name):
         if (run / "model.safetensors").is_file():
-            return run / "model.safetensors"
+            return run
         folder = run / "checkpoints"
         if not folder.is_dir() and not (run / "config.yaml").is_file():
             continue
-        found = folder / ("last" if step in ("", "last") else f"step-{step}") / "model.safetensors"
-        if found.is_file():
+        found = folder / {"": "last", "last": "last", "best": "best"}.get(point, f"step-{point}")
+        if (found / "model.safetensors").is_file():
             return found
         known = sorted(int(p.name[5:]) for p in folder.glob("step-*") if p.name[5:].isdecimal())
         if not known:
             raise CheckpointError(
                 f"{run} has no checkpoint yet", field="model", hint="wait for its first one, or train it on"
             )
-        if step in ("", "last"):  # the link is missing or dangles: the newest one is what it meant
-            return folder / f"step-{known[-1]}" / "model.safetensors"
+        if point in ("", "last"):  # the link is missing or dangles: the newest one is what it meant
+            return folder / f"step-{known[-1]}"
+        hint = "it has " + ", ".join(f"{name}@{k}" for k in known)
+        if point == "best":
+            raise CheckpointError(
+                f"{run} has no best checkpoint yet",
+                field="model",
+                hint=f"the first measurement on held-out data chooses it; until then {hint}",
+            )
         raise CheckpointError(
-            f"{run} has no checkpoint of step {step}",
+            f"{run} has no checkpoint of step {point}",
             field="model",
-            hint="it has " + ", ".join(f"{name}@{k}" for k in known),
+            hint=f"{hint}; and {name}@last, {name}@best, {name}@ema:0.05",
         )
     # a folder of a training that was refused holds no run
     runs = sorted({p.parent.name for word in ("config.yaml", "checkpoints") for p in root.glob(f"*/{word}")})
     hint = did_you_mean(name, runs, "run") if runs else "give a run directory or a .safetensors file"
-    raise CheckpointError(f"there is no model {str(model)!r}", field="model", hint=hint)
+    model = name + (f"@{point}" if point else "")
+    raise CheckpointError(f"there is no model {model!r}", field="model", hint=hint)
+
+
+def _averaged(checkpoint: Path, length: float) -> Path:
+    """The model file of the checkpoint with another average of its weights; what is no average comes from there.
+
+    Its name holds the beginning of the checkpoint's digest, so that it is never taken for one of another checkpoint.
+    """
+    checkpoint = _of_a_run(checkpoint)
+    folder = checkpoint.parents[1] / "averages"
+    path = folder / f"ema-{length:g}-{checkpoint.name}-{_seal(checkpoint)}.safetensors"
+    if path.is_file():
+        return path
+    average = Averages(checkpoint).average(length)
+    source = checkpoint / "model.safetensors"
+    plain = load_tensors(source)
+    tensors = plain | {name: x.to(plain[name].dtype) for name, x in average.items()}
+    about = json.loads(read_header(source).metadata["unstir"])
+    write_atomic(path, lambda file: save_tensors(file, tensors, {"unstir": about}))
+    seals = {_seal(one) for one in checkpoint.parent.glob("step-*") if (one / MANIFEST).is_file()}
+    for other in folder.glob("ema-*.safetensors"):
+        if other.stem.rpartition("-")[2] not in seals:  # its checkpoint is gone
+            other.unlink(missing_ok=True)
+    return path
+
+
+def _of_a_run(checkpoint: Path) -> Path:
+    """The checkpoint itself where `last` or `best` lead to it."""
+    if not (checkpoint / "state.json").is_file():
+        raise CheckpointError(
+            f"{checkpoint} is no checkpoint of a run, and only runs keep averages",
+            field="model",
+            hint="give the run that it came from: RUN@ema:0.05",
+        )
+    return checkpoint.parent / checkpoint.resolve().name
+
+
+def _seal(checkpoint: Path) -> str:
+    return sha256(checkpoint / MANIFEST)[:8]

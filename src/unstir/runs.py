@@ -1,7 +1,8 @@
 """The run directory: one folder that holds everything about one training, from first line to last sample.
 
 runs/x/  config.yaml  env.json  cmd.txt  metrics.jsonl  report.jsonl  samples/step-N.png
-         checkpoints/step-N/{model.safetensors, state/, state.json, manifest.json}  checkpoints/last
+         checkpoints/step-N/{model.safetensors, state/, state.json, manifest.json}  checkpoints/last, checkpoints/best
+         averages/step-N.safetensors
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,30 +32,30 @@ from .condition import Batch, Condition
 from .data import Dataset, Info, Loader, describe, describe_lines, open_data
 from .denoiser import Preconditioned
 from .embedders import Label, LabelConfig, LowResolution
-from .errors import CheckpointError, ConfigError, DataError, DeviceError, NumericError
-from .evaluate import heldout_loss
+from .errors import CheckpointError, ConfigError, DataError, DeviceError
 from .files import Lock, read_json, require_space, write_atomic
-from .modalities.image import encode_png, per_class
 from .model import Defaults, ModelConfig
 from .networks.base import count_parameters
 from .pipeline import Pipeline
 from .recipes import Recipe
 from .rng import Rng
-from .sampling import sample
 from .spec import dump
 from .train import (
     Checkpointer,
     MetricsLog,
     Progress,
+    Snapshots,
     StopSignals,
     Trainer,
+    Training,
     TrainStep,
     load_latest,
     network_dtype,
 )
 from .train.progress import duration
+from .watch import Examination, Judge, Watch, check, end_early, ended, read_metrics, restored
 
-__all__ = ["Job", "Stopped", "Workload", "fit", "listing", "plan", "resume", "train"]
+__all__ = ["Job", "Stopped", "Workload", "fit", "listing", "plan", "read_metrics", "resume", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,12 @@ FREE_ON_RESUME = (
     "training.checkpoint_every",
     "training.preview_every",
     "training.heldout_every",
+    "training.evaluate_every",
+    "training.evaluate_n",
+    "training.best",
+    "training.patience",
+    "training.copies",
+    "training.snapshots",
     "training.keep",
     "training.threads",
     "training.device",
@@ -73,6 +80,9 @@ FREE_ON_RESUME = (
     "optimizer.lr",
     "sampling",
 )
+
+EXTENDS = ("training.steps", "training.time", "training.patience", "training.copies")
+"""What of them lets a run go on that has ended."""
 
 NEXT = {
     "generate": "sample {}",
@@ -124,6 +134,7 @@ class Job:
         """(first, n) -> the batch of samples first..first+n-1: in training order, or as they lie."""
         seed = self.recipe.training.seed
         codec, spatial, device = self.pipeline.codec, self.recipe.spatial, self.device
+        augment, patches = self.recipe.augment, self.recipe.patches
         embedder = self.module.embedder if isinstance(self.module, Preconditioned) else None
         batch_size = _chosen(self.recipe.training.batch)
         loader = Loader(data, seed, batch_size, bool(self.recipe.data.flip)) if training else None
@@ -141,8 +152,17 @@ class Job:
                     y = embedder.drop(y, drop < _chosen(self.recipe.training.drop))
                 cond = embedder(y.to(device))
             x_0 = _encode(codec, x.to(device))
+            keys = Rng(torch.full((n,), seed))
+            if training and augment is not None:
+                x_0, done = augment(x_0, keys.fork("augmentation", index))
+                vector = done if cond is None or cond.vector is None else torch.cat((cond.vector, done), 1)
+                cond = replace(cond or Condition(), vector=vector)
+            if training and patches is not None:
+                step = Rng([seed]).fork("patches", first // batch_size)  # micro-batches agree
+                x_0, told = patches(x_0, step, keys.fork("patches", index))
+                cond = replace(cond or Condition(), spatial=told)
             if spatial is not None:
-                told = spatial.training(x_0, Rng(torch.full((n,), seed)).fork("spatial", index))
+                told = spatial.training(x_0, keys.fork("spatial", index))
                 cond = replace(cond or Condition(), spatial=told)
             return Batch(x_0, cond, index.to(device), label)
 
@@ -176,6 +196,7 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
     info = train_set.info
     device = _device(recipe.training.device)
     recipe = recipes.resolve(recipe, train_set, device)
+    check(recipe, heldout)
     model = ModelConfig(
         network=_chosen(recipe.network),
         schedule=_chosen(recipe.schedule),
@@ -188,6 +209,8 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         class_counts=info.class_counts,
         embedder=LabelConfig() if info.classes and recipe.task != "classifier" else None,
         spatial=recipe.spatial,
+        augment=recipe.augment,
+        patches=recipe.patches,
         defaults=Defaults.of(recipe.sampling),
         kind=info.kind,
         source=info.source,
@@ -203,7 +226,7 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         pipeline.sample(n=1, steps=1, exact=False)
     elif recipe.spatial is not None:
         channels = recipe.spatial.channels(info.shape[0])
-        _restored(pipeline, torch.zeros(1, channels, *info.shape[1:], device=device), steps=1)
+        restored(pipeline, torch.zeros(1, channels, *info.shape[1:], device=device), steps=1)
     if recipe.training.compile:
         module.network.compile()
     for line in _words(train_set, heldout, recipe):
@@ -228,7 +251,8 @@ def _words(train_set: Dataset, heldout: Dataset, recipe: Recipe) -> list[str]:
     elif recipe.task == "inpaint":
         task = "inpainting: filling in what a mask hides"
     flip = ", mirrored half of the time" if recipe.data.flip else ""
-    return [*describe_lines(describe(train_set, heldout)), f"task     {task}{flip}"]
+    few = [f"small    {words}" for words in recipes.about_small(recipe, len(train_set))]
+    return [*describe_lines(describe(train_set, heldout)), f"task     {task}{flip}", *few]
 
 
 def _device(name: str | None) -> torch.device:
@@ -338,7 +362,9 @@ def train(
     with Lock(run / "lock"):
         job = prepare(recipe, run / "report.jsonl", say)
         trainer, training, work = _trainer(job), job.recipe.training, measure(job)
-        require_space(run, (_chosen(training.keep) + 1) * work.parameters * 4 * (4 + len(training.ema)))
+        examination = Examination.of(job, say)
+        averages = len(training.ema) * (_chosen(training.keep) + 2 + training.snapshots)
+        require_space(run, ((_chosen(training.keep) + 2) * 4 + averages) * work.parameters * 4)
         if (run / "config.yaml").exists():
             _clear(run)
         environment = _environment() | {"given": dict(given or {})}
@@ -347,7 +373,7 @@ def train(
         _write_config(run, job.recipe, given or {})
         say(_cost(job, work))
         say(f"run      {run}")
-        return _loop(job, trainer, run, say, progress)
+        return _loop(job, trainer, run, examination, say, progress)
 
 
 def fit(source: str | Path, *, out: str | Path | None = None, **settings: Any) -> Path:
@@ -382,7 +408,8 @@ def resume(
         raise CheckpointError(
             f"{run} is not a run: it has no config.yaml", field="resume", hint="give the directory of a run"
         )
-    layers = [config.read_file(run / "config.yaml"), config.Layer("command line", dict(changes or {}))]
+    older = config.Layer("default", {"small_data": False})  # a run from before there was the choice made none
+    layers = [older, config.read_file(run / "config.yaml"), config.Layer("command line", dict(changes or {}))]
     if changes:
         refused = [k for k in map(_path, changes) if not k.startswith(FREE_ON_RESUME)]
         if refused:
@@ -391,18 +418,23 @@ def resume(
                 field=refused[0],
                 hint="may change: " + ", ".join(FREE_ON_RESUME) + "; start a new run for the rest",
             )
-        layers[0] = _without_rival(layers[0], [_path(k) for k in changes])
+        layers[1] = _without_rival(layers[1], [_path(k) for k in changes])
     settings = config.settings("train", layers)
     recipe = config.build("train", settings.values)
     assert isinstance(recipe, Recipe)
+    extended = any(_path(key) in EXTENDS for key in changes or {})
     with Lock(run / "lock"):
+        if (reason := ended(run)) and not extended:
+            say(f"stopped  {reason}")
+            say("         nothing left to do: steps=, time=, patience= or copies= extends it")
+            return run
         job = prepare(recipe, run / "report.jsonl", say)
-        trainer = _trainer(job)
+        trainer, examination = _trainer(job), Examination.of(job, say)
         say(f"run      {run}, resumed")
         _restore(trainer, job, run, say)
         if changes:
             _write_config(run, job.recipe, _given(run) | dict.fromkeys(map(_path, changes), "command line"))
-        return _loop(job, trainer, run, say, progress)
+        return _loop(job, trainer, run, examination, say, progress, extended)
 
 
 def _path(key: str) -> str:
@@ -454,8 +486,16 @@ def _restore(trainer: Trainer, job: Job, run: Path, say: Say) -> None:
     say(f"         from step {trainer.step}")
 
 
-def _loop(job: Job, trainer: Trainer, run: Path, say: Say, show: bool) -> Path:
-    training, meta = job.recipe.training, {"fingerprint": job.info.fingerprint}
+def _loop(
+    job: Job,
+    trainer: Trainer,
+    run: Path,
+    examination: Examination | None,
+    say: Say,
+    show: bool,
+    extended: bool = False,
+) -> Path:
+    meta = {"fingerprint": job.info.fingerprint}
 
     def model_file(path: Path) -> None:
         pipe = Pipeline(job.pipeline.config, job.module, name=run.name)
@@ -465,90 +505,51 @@ def _loop(job: Job, trainer: Trainer, run: Path, say: Say, show: bool) -> Path:
     with ExitStack() as stack:
         metrics = stack.enter_context(MetricsLog(run / "metrics.jsonl", trainer.step))
         save = Checkpointer(run, trainer, model_file, meta=meta, metrics=metrics)
+        watch = Watch(job, trainer, run, metrics, examination)
+        snapshots = Snapshots(run, trainer)
+        if extended:
+            watch.extend()
         stop = stack.enter_context(StopSignals())
         unit = "img" if job.info.kind == "image" else "items"
         progress = stack.enter_context(Progress(unit)) if show else _silent
-        begun, loss = trainer.step, None
-        for step in trainer.steps():
+        begun = trainer.step
+        for step in _until(watch, trainer):
+            # consumers of a step
             metrics(step)
             progress(step)
-            last = trainer.finished
-            if last or step.step % _chosen(training.heldout_every) == 0:
-                loss = _heldout(job, trainer, metrics)
-            if last or step.step % _chosen(training.preview_every) == 0:
-                _preview(job, trainer, run)
-            if math.isfinite(step.loss + step.grad_norm):  # a skipped one would push out good checkpoints
-                save(step.step)
+            snapshots(step.step)
+            improved = watch(step.step)
+            # a skipped one would push out good checkpoints
+            if improved or math.isfinite(step.loss + step.grad_norm):
+                save(step.step, improved)
             if stop.exit_code is not None:
                 save.save()
                 raise Stopped(run, stop.exit_code)
-        path = save.save()
+        path, reason = save.save(), watch.judge.reason
+        if reason:
+            path = end_early(run, watch) or path
+            say(f"stopped  {reason}")
     if trainer.step == begun:
         say(f"         nothing left to do: {run} is at its end; steps=N or time=T extends it")
     else:
-        text = f", held-out loss {loss:.4f}" if loss is not None else ""
+        text = f", held-out loss {watch.loss:.4f}" if watch.loss is not None else ""
         say(f"saved    {path}  step {trainer.step} in {duration(trainer.seconds)}{text}")
+    if (best := watch.judge.best) and best.step != trainer.step:
+        say(f"best     {run}@best  step {best.step}, {job.recipe.training.best} {best.value:.4g}")
     say("next     unstir " + NEXT[job.recipe.task].format(run))
     return run
 
 
+def _until(watch: Watch, trainer: Trainer) -> Iterator[TrainStep]:
+    """The steps of the trainer, until there is a reason to end."""
+    if not watch.judge.reason:
+        for step in trainer.steps():
+            yield step
+            if watch.judge.reason:
+                return
+
+
 def _silent(step: TrainStep) -> None: ...
-
-
-def _heldout(job: Job, trainer: Trainer, metrics: MetricsLog) -> float | None:
-    if not len(job.heldout):
-        return None
-    objective = _chosen(job.recipe.objective)
-    with trainer.ema.average():
-        result = heldout_loss(
-            job.module, objective, job.batches(job.heldout, training=False), len(job.heldout)
-        )
-    levels = [round(x, 6) for x in result.levels]
-    metrics({"step": trainer.step, "heldout_loss": result.loss, "heldout_levels": levels})
-    return result.loss
-
-
-def _preview(job: Job, trainer: Trainer, run: Path) -> None:
-    """Pictures with fixed seeds, so that those of different steps can be compared; a classifier has none."""
-    if job.recipe.task == "classifier":
-        return
-    training = job.module.training
-    job.module.eval()
-    try:
-        with trainer.ema.average():
-            pipe = Pipeline(job.pipeline.config, job.module, name=run.name)
-            path = run / "samples" / f"step-{trainer.step:06d}.png"
-            if job.recipe.spatial is None:
-                pipe.sample(n=16, seed=0).save(path)
-            else:
-                _compare(job, pipe, path)
-    except (CheckpointError, NumericError) as error:  # a picture less is no reason to lose the run
-        _log.warning("no preview at step %d: %s", trainer.step, error)
-    finally:
-        job.module.train(training)
-
-
-def _compare(job: Job, pipe: Pipeline, path: Path, n: int = 12) -> None:
-    """A sheet of pictures: what the model is told of them, what it makes of it, and what they are."""
-    data = job.heldout if len(job.heldout) else job.train_set
-    batch = job.batches(data, training=False)(0, min(n, len(data)))
-    spatial = batch.cond.spatial if batch.cond else None
-    assert spatial is not None, "this task has it"
-    rows = {"given": spatial[:, : job.info.shape[0]], "restored": _restored(pipe, spatial), "true": batch.x_0}
-    pictures = {name: pipe.decode(x) for name, x in rows.items()}
-    path.parent.mkdir(exist_ok=True)
-    write_atomic(path, encode_png(per_class(pictures)[None]))
-
-
-@torch.no_grad()
-def _restored(pipe: Pipeline, spatial: Tensor, **settings: Any) -> Tensor:
-    """x_0 of seed 0, 1, ... for what is told of pictures (B, C, H, W); of their class nothing is."""
-    n, chosen = len(spatial), pipe.chosen(settings)
-    denoiser, cond = pipe.guided(chosen, pipe.no_labels(n), spatial=spatial)
-    denoiser.check(chosen.solver)
-    keys, shape = Rng.of(0, n).to(pipe.device), (n, *pipe.config.shape)
-    x = pipe.denoiser.process.prior(shape, keys.fork("prior"), torch.float32, pipe.device)
-    return sample(denoiser, chosen.solver, pipe.grid(chosen), x, cond=cond, rng=keys.fork("solver"))
 
 
 # -- directories -------------------------------------------------------------------------------------------
@@ -560,27 +561,30 @@ def listing(root: Path = Path("runs")) -> list[dict[str, Any]]:
 
 def _row(run: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"run": str(run), "step": 0, "loss": None, "heldout_loss": None, "seconds": 0.0}
-    for record in read_metrics(run):
+    records = read_metrics(run)
+    for record in records:
         row |= {k: record[k] for k in row.keys() & record.keys()}
+    if records and (back := records[-1].get("back")) is not None:
+        row["step"] = back
+    row |= {"best": None, "best_step": None, "best_value": None}
     try:
-        row["data"] = config.read_file(run / "config.yaml").values["data"]["source"]
+        values = config.read_file(run / "config.yaml").values
+        row["data"] = values["data"]["source"]
+        row |= _best(values.get("training") or {}, records)
     except (ConfigError, KeyError, TypeError) as error:
         reason = error.message if isinstance(error, ConfigError) else "its config.yaml names no data"
         row["data"] = f"broken: {reason}"
     return row
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl; a line torn by a crash is passed over."""
-    try:
-        lines = (run / "metrics.jsonl").read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    records = []
-    for line in lines:
-        with suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
-    return [record for record in records if isinstance(record, dict)]
+def _best(training: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    name = training.get("best", "heldout_loss")
+    judge = Judge(Training(best=name, copies=training.get("copies")))
+    for record in records:
+        judge(record)
+    if judge.best is None:
+        return {}
+    return {"best": name, "best_step": judge.best.step, "best_value": judge.best.value}
 
 
 def _free(root: Path, source: str) -> Path:
@@ -603,9 +607,9 @@ def _make(run: Path) -> None:
 
 def _clear(run: Path) -> None:
     """Remove what a run left but for the report on the data, which is the next one's already."""
-    for name in ("checkpoints", "samples"):
+    for name in ("averages", "checkpoints", "eval", "samples"):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in ("metrics.jsonl", "config.yaml"):
+    for name in ("metrics.jsonl", "report.html", "config.yaml"):
         (run / name).unlink(missing_ok=True)
 
 

@@ -18,11 +18,22 @@ from typing import Any
 
 from .errors import ConfigError, did_you_mean
 
-__all__ = ["Problem", "Schema", "check", "components", "describe", "mismatch", "plain", "refuse", "resolve"]
+__all__ = [
+    "Problem",
+    "Schema",
+    "check",
+    "components",
+    "describe",
+    "listed",
+    "mismatch",
+    "plain",
+    "refuse",
+    "resolve",
+]
 
 Schema = Mapping[str, Any]
 
-TRUE, FALSE, NONE = ("true", "yes", "1"), ("false", "no", "0"), ("none", "null", "auto")
+TRUE, FALSE, NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null", "auto")
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)(s|m|h|d|)", re.IGNORECASE)
 
@@ -64,6 +75,12 @@ def components(schema: Schema, root: Schema) -> dict[str, Schema]:
     return {o["properties"]["name"]["const"]: o for o in named}
 
 
+def listed(schema: Schema, root: Schema) -> Schema | None:
+    """The schema less its none, where what is left is a list of components."""
+    options = [option for option in schema.get("anyOf", [schema]) if option != {"type": "null"}]
+    return options[0] if len(options) == 1 and components(options[0].get("items", {}), root) else None
+
+
 def _besides(schema: Schema, root: Schema) -> list[Schema]:
     """What a choice of components accepts besides them and none."""
     options = [resolve(option, root) for option in schema.get("anyOf", [])]
@@ -81,6 +98,8 @@ def check(value: Any, schema: Schema, root: Schema, field: str = "") -> tuple[An
         if others and isinstance(value, str) and plain(value) not in map(plain, choice):
             return value, [mismatch(value, schema, root, field)]
         return _component(value, schema, choice, root, field)
+    if (entries := listed(schema, root)) and not (value is None or _is_none(value)):
+        return _array(value, entries, root, field)
     if options := schema.get("anyOf"):
         if isinstance(value, str) and "," in value:  # a list before the text it might also be
             options = sorted(options, key=lambda option: resolve(option, root).get("type") != "array")
@@ -104,7 +123,7 @@ def _component(
     value: Any, schema: Schema, choice: dict[str, Schema], root: Schema, field: str
 ) -> tuple[Any, list[Problem]]:
     optional = {"type": "null"} in schema.get("anyOf", [])
-    if value is None or (isinstance(value, str) and value.lower() in NONE):
+    if value is None or _is_none(value):
         return None, [] if optional else [mismatch(value, schema, root, field)]
     given = {"name": value} if isinstance(value, str) else value
     if not isinstance(given, Mapping):
@@ -118,10 +137,15 @@ def _component(
         return result if optional else {"name": kind} | result, problems
     name = next((n for n in choice if plain(n) == plain(str(wanted))), None)
     if name is None:
-        hint = did_you_mean(str(wanted), (n.lower() for n in choice), field.rpartition(".")[2] or "name")
+        what = field.rpartition(".")[2].partition("s[")[0] or "name"
+        hint = did_you_mean(str(wanted), (n.lower() for n in choice), what)
         return value, [Problem(field, f"{field}: {wanted!r} is not known", hint)]
     result, problems = _object(fields, choice[name], root, field)
     return {"name": name} | result, problems
+
+
+def _is_none(value: Any) -> bool:
+    return isinstance(value, str) and value.lower() in NONE
 
 
 def plain(name: str) -> str:

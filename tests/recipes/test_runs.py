@@ -39,8 +39,8 @@ def test_a_run_holds_all_that_is_known_about_it(whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} >= {
         "config.yaml", "env.json", "cmd.txt", "metrics.jsonl", "report.jsonl", "samples", "checkpoints",
     }  # fmt: skip
-    assert {path.name for path in (whole / "checkpoints").iterdir()} == {"step-15", "step-20", "last"}
-    assert (whole / "checkpoints/last").resolve().name == "step-20"
+    assert {path.name for path in (whole / "checkpoints").iterdir()} == {"step-15", "step-20", "last", "best"}
+    assert {(whole / "checkpoints" / name).readlink().name for name in ("last", "best")} == {"step-20"}
     assert {path.name for path in (whole / "samples").iterdir()} == {"step-000010.png", "step-000020.png"}
     assert (whole / "report.jsonl").read_text() == ""
     assert json.loads((whole / "env.json").read_text())["threads"] == 1
@@ -148,7 +148,7 @@ def test_a_run_is_replaced_only_when_asked_and_when_the_new_one_can_start(
     assert outcome(run) == before
     assert train("digits", run, "steps=3", "--overwrite") == 0
     assert step(run) == 3
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"step-3", "last"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"step-3", "last", "best"}
 
 
 def test_a_folder_that_is_no_run_keeps_what_is_in_it(tmp_path: Path) -> None:

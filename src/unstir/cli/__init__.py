@@ -26,8 +26,10 @@ from .data import data
 from .demo import demo
 from .doctor import doctor
 from .edit import edit
+from .evaluate import evaluate
 from .inspect import inspect
 from .likelihood import likelihood
+from .report import report
 from .restore import restore
 from .runs import runs
 from .sample import sample
@@ -55,7 +57,7 @@ Every command takes --debug: show where in the code an error came from."""
 # the verbs and the groups they are listed in; this line each is their registration
 VERBS: dict[str, list[Callable[..., None]]] = {
     "Make": [demo, train, sample, edit, upscale, restore, tune],
-    "Look": [inspect, data, runs, likelihood, solvers],
+    "Look": [evaluate, report, inspect, data, runs, likelihood, solvers],
     "Set up": [config, doctor],
 }
 

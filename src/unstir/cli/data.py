@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +15,45 @@ __all__ = ["data", "report_on"]
 def data(arguments: Arguments = None, as_json: Json = False) -> None:
     """Read data as training would and report on it.
 
-    Count, size, labels, unreadable files, and what is converted. sheet=FILE.png shows some of it,
-    report=FILE.jsonl lists the unreadable files.
+    Count, size, labels, unreadable files, what is converted; duplicates, near-duplicates and rare classes.
+    sheet=FILE.png shows some of it, duplicates=FILE.png the pairs, report=FILE.jsonl lists the unreadable files and
+    the duplicates.
 
     \b
     Examples:
       unstir data digits
       unstir data photos/ size=32 channels=1 sheet=photos.png
-      unstir data photos/ max_bad=0.5 report=bad.jsonl --json
+      unstir data photos/ max_bad=0.5 report=bad.jsonl duplicates=pairs.png --json
     """
     subjects, pairs = split(arguments)
-    sheet, report = take(pairs, "sheet"), take(pairs, "report")
+    files = {key: take(pairs, key) for key in ("sheet", "report", "duplicates")}
     source = one_subject(subjects, "folder or data set", "unstir data photos/")
     layer = Layer("command line", {"data.source": source, **{f"data.{k}": v for k, v in pairs.items()}})
     wanted = settings("train", [layer]).values["data"]
     wanted.pop("flip", None)
-    report_on(wanted, as_json, sheet=sheet, report=report)
+    report_on(wanted, as_json, **files)
 
 
 def report_on(
-    wanted: dict[str, Any], as_json: bool, sheet: str | None = None, report: str | None = None
+    wanted: dict[str, Any],
+    as_json: bool,
+    sheet: str | None = None,
+    report: str | None = None,
+    duplicates: str | None = None,
 ) -> None:
     """Opens data with the keywords of `open_data` and prints what it is."""
-    from ..data import contact_sheet, describe, describe_lines, open_data
+    from ..data import contact_sheet, describe, describe_lines, find_repeats, open_data
+    from ..files import write_atomic
+    from ..modalities.image import encode_png
 
     train, heldout = open_data(**wanted, report=report)
     if sheet is not None:
-        from ..files import write_atomic
-        from ..modalities.image import encode_png
-
         write_atomic(Path(sheet).expanduser(), encode_png(contact_sheet(train)[None]))
-    description = describe(train, heldout)
+    repeats = find_repeats(train, heldout)
+    if report is not None and repeats.pairs:
+        lines = [fault._asdict() for fault in train.items.bad] + repeats.rows()
+        write_atomic(report, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    if duplicates is not None and train.info.kind == "image" and repeats.pairs:
+        write_atomic(Path(duplicates).expanduser(), encode_png(repeats.sheet()[None]))
+    description = describe(train, heldout, repeats)
     show("\n".join(describe_lines(description)), description, as_json)

@@ -26,6 +26,9 @@ from .common import (
 
 __all__ = ["train"]
 
+WORTH_A_PAGE = 20.0
+"""Seconds of training from which on report.html, which takes a few, is written without being asked for."""
+
 
 def train(
     arguments: Arguments = None,
@@ -42,7 +45,8 @@ def train(
 
     The data is a folder of pictures, an .npz, IDX files or built in (digits, emoji, fashion-mnist). Every
     setting is KEY=VALUE; what is left out is chosen from the data and the machine. out=DIR is the run's
-    folder, process=NAME a family of models (ddpm, ve, flow, ...), preset=NAME a group of settings. The later
+    folder, process=NAME a family of models (ddpm, ve, flow, ...), preset=NAME a group of settings. A run of
+    20 s or more ends with report.html, which shows all of it (unstir report RUN writes it at any time). The later
     counts: built-in values, family, preset, --config, KEY=VALUE. All keys: unstir config train
 
     \b
@@ -63,7 +67,7 @@ def train(
         _check_changes(resume, [*words, *(["--overwrite"] if overwrite else [])], pairs)
         from ..runs import resume as go_on
 
-        _finish(partial(go_on, resume.expanduser(), pairs, say=tell, progress=not quiet), as_json)
+        _finish(partial(go_on, resume.expanduser(), pairs, say=tell, progress=not quiet), tell, as_json)
         return
     out = take(pairs, "out")
     where = Path(out).expanduser() if out else None
@@ -82,7 +86,7 @@ def train(
         )
         return
     work = partial(runs.train, recipe, where, given=chosen.sources, overwrite=overwrite)
-    _finish(partial(work, say=tell, progress=not quiet), as_json)
+    _finish(partial(work, say=tell, progress=not quiet), tell, as_json)
 
 
 def _settings(subjects: list[str], pairs: dict[str, str], config: Path | None) -> Settings:
@@ -105,8 +109,8 @@ def _check_changes(run: Path, others: list[str], pairs: dict[str, str]) -> None:
     settings("train", [Layer("command line", {"data.source": str(run), **pairs})])
 
 
-def _finish(work: Callable[[], Path], as_json: bool) -> None:
-    """Does the work and prints the run's folder; a polite stop ends with the signal's exit code."""
+def _finish(work: Callable[[], Path], tell: Callable[[str], None], as_json: bool) -> None:
+    """Does the work, writes the run's page and prints its folder; a polite stop ends with the signal's exit code."""
     from ..runs import Stopped
 
     try:
@@ -114,4 +118,19 @@ def _finish(work: Callable[[], Path], as_json: bool) -> None:
     except Stopped as stopped:
         say(str(stopped))
         raise typer.Exit(stopped.exit_code) from None
+    _report(run, tell)
     show(str(run), {"run": str(run)}, as_json)
+
+
+def _report(run: Path, tell: Callable[[str], None]) -> None:
+    """Write the page of a run that is worth one; the run is none the worse where that fails."""
+    from ..watch import read_metrics
+
+    if max((record.get("seconds") or 0 for record in read_metrics(run)), default=0) < WORTH_A_PAGE:
+        return
+    from ..report import write_report
+
+    try:
+        tell(f"report   {write_report(run)}")
+    except Exception as error:
+        tell(f"report   could not be written: {error}")

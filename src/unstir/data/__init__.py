@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unstir.data.dataset import Dataset, Info
+from unstir.data.duplicates import Duplicate, duplicates, thumbnails
 from unstir.data.items import Fault
-from unstir.data.report import contact_sheet, describe, describe_lines
+from unstir.data.report import Repeats, contact_sheet, describe, describe_lines, find_repeats
 from unstir.data.source import open_data, source_names
 
 if TYPE_CHECKING:
@@ -17,14 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
+    "Duplicate",
     "Fault",
     "Info",
     "Loader",
+    "Repeats",
     "contact_sheet",
     "describe",
     "describe_lines",
+    "duplicates",
+    "find_repeats",
     "open_data",
     "source_names",
+    "thumbnails",
 ]
 
 

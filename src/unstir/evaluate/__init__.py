@@ -1,30 +1,59 @@
 """What a model is worth, in numbers."""
 
+from .accuracy import Accuracy
+from .balance import Balance
 from .base import Drawn, Evidence, Finding, Metric, Number
+from .bits_per_dim import BitsPerDim
 from .calibration import Interval, coverage, interval
+from .cmmd import CMMD
+from .consistency import Consistency
 from .encoder import Encoder, Raw
+from .encoders import embedded, encoder_for
 from .fid import FID
+from .held_out_loss import HeldOutLoss
 from .heldout import HeldOut, heldout_loss
+from .inception_score import InceptionScore
+from .kid import KID
+from .memorisation import Memorisation
 from .neighbours import Neighbours, nearest
+from .onnx import OnnxEncoder
+from .prdc import PRDC
 from .roc import Curve, roc
 from .scores import Scores, score
 from .similarity import psnr, seam_ratio, ssim
+from .sliced_wasserstein import SlicedWasserstein
+from .trained import Trained
 
 __all__ = [
+    "CMMD",
     "FID",
+    "KID",
+    "PRDC",
+    "Accuracy",
+    "Balance",
+    "BitsPerDim",
+    "Consistency",
     "Curve",
     "Drawn",
     "Encoder",
     "Evidence",
     "Finding",
     "HeldOut",
+    "HeldOutLoss",
+    "InceptionScore",
     "Interval",
+    "Memorisation",
     "Metric",
     "Neighbours",
     "Number",
+    "OnnxEncoder",
     "Raw",
     "Scores",
+    "SlicedWasserstein",
+    "Trained",
     "coverage",
+    "embedded",
+    "encoder_for",
     "heldout_loss",
     "interval",
     "nearest",

@@ -117,6 +117,11 @@ class Evidence:
         return self.encoder.embed(self.drawn.x)
 
     @cached_property
+    def drawn_probabilities(self) -> np.ndarray:
+        """p(class | sample), (n, K); for encoders that know classes."""
+        return self.encoder.probabilities(self.drawn.x)
+
+    @cached_property
     def real_features(self) -> np.ndarray:
         """(N, D) float32, of all of `real`."""
         return self.train_features if self.real is self.train else self._embed(self.encoder, self.real)
@@ -167,5 +172,7 @@ class Metric(ABC):
 
 
 def at_most(x: np.ndarray, count: int) -> np.ndarray:
-    """x, or `count` of its rows, spread evenly."""
-    return x if len(x) <= count else x[np.linspace(0, len(x) - 1, count).astype(np.int64)]
+    """x, or `count` of its rows, drawn at random, always the same: evenly spread ones would miss every second class."""
+    if len(x) <= count:
+        return x
+    return x[np.sort(np.random.default_rng(0).choice(len(x), count, replace=False))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,6 +33,10 @@ class Encoder(ABC):
             field="features",
             hint="use features=auto on labelled data, which trains a classifier",
         )
+
+    def agrees(self, x: np.ndarray, asked: Sequence[str]) -> np.ndarray:
+        """Whether each x shows what was asked for, bool (N,): the name of one of `classes` for each."""
+        return self.probabilities(x).argmax(1) == [self.classes.index(name) for name in asked]
 
 
 class Raw(Encoder):

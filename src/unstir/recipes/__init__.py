@@ -13,6 +13,7 @@ from .base import Data, Recipe, Request, Sampling, fill
 from .editing import Edit, Restore, Upscale
 from .evaluation import Evaluation
 from .scoring import Scoring
+from .small import about_small
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ __all__ = [
     "Sampling",
     "Scoring",
     "Upscale",
+    "about_small",
     "resolve",
 ]
 
@@ -46,6 +48,7 @@ def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
     from .image import image
     from .points import points
     from .restoration import inpaint, upscale
+    from .small import is_small, small
 
     measured = {"image": image, "points": points}[data.info.kind](recipe, data, device)
     if recipe.process is not None:
@@ -55,6 +58,8 @@ def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
     tasks = {"classifier": classifier, "upscale": upscale, "inpaint": inpaint}
     if recipe.task in tasks:
         measured = tasks[recipe.task](measured, data)
+    few = is_small(recipe, data)
+    measured = replace(small(measured, data) if few else measured, small_data=few)
     return _joined(_checked(fill(recipe, measured)), data.info.shape)
 
 
@@ -70,15 +75,26 @@ def _checked(recipe: Recipe) -> Recipe:
             hint = f"leave {field} out" if recipe.task == task else f"use task={task}, or leave {field} out"
             name = type(part).__name__.removesuffix("Config")
             raise IncompatibleError(f"{name} is not made for task={recipe.task}", field=field, hint=hint)
+    for field, told, wrong in (
+        ("augment", recipe.augment, recipe.task == "classifier"),
+        ("patches", recipe.patches, recipe.task != "generate"),
+    ):
+        if told is not None and wrong:
+            hint = f"leave {field} out"
+            raise IncompatibleError(f"{field} does not go with task={recipe.task}", field=field, hint=hint)
     return recipe
 
 
 def _joined(recipe: Recipe, shape: tuple[int, ...]) -> Recipe:
     """The recipe with a network that has room for what it is told of a picture."""
     network, channels = recipe.network, 0
+    for part in (recipe.spatial, recipe.augment, recipe.patches):
+        if part is not None:
+            part.check(shape)
     if recipe.spatial is not None:
-        recipe.spatial.check(shape)
         channels = recipe.spatial.channels(shape[0])
+    if recipe.patches is not None:
+        channels += 2
     if isinstance(network, ClassifierConfig) or network is None:
         return recipe
     if network.spatial_channels not in (0, channels):

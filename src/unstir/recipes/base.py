@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 
-from ..embedders import Spatial
+from ..embedders import Augmentation, Patches, Spatial
 from ..guidance import Rule
 from ..networks import ClassifierConfig
 from ..networks.base import NetworkConfig
@@ -122,6 +122,12 @@ class Recipe:
     """What training minimises."""
     spatial: Spatial | None = None
     """What a model that restores is told of a picture: its low resolution, or its known part."""
+    small_data: bool | None = None
+    """Settings against copying, for few pictures (docs/small-data.md): on, off, or auto, by their number."""
+    augment: Augmentation | None = None
+    """Show pictures moved, turned and stretched, and tell the network how; samples are as the pictures are."""
+    patches: Patches | None = None
+    """Learn from parts of pictures as well."""
     optimizer: AdamW | Muon | None = None
     """The update rule."""
     training: Training = Training()

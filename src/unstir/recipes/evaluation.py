@@ -22,8 +22,9 @@ class Evaluation:
     """Share of that data which training held out, where it was not left open."""
     real: Literal["train", "heldout"] = "train"
     """Which part of it samples are compared with; training data is the convention of published numbers."""
-    n: Annotated[int, Range(ge=2, le=1_000_000)] = 1000
-    """How many samples; distances are the surer, and the less biased, the more there are."""
+    n: Annotated[int, Range(ge=2, le=1_000_000)] | None = None
+    """How many samples; distances are the surer, and the less biased, the more there are. None: 1,000, or all that
+    were given in place of a model."""
     seed: Annotated[int, Range(ge=0, lt=2**63)] = 0
     """Sample i depends on seed + i."""
     label: int | str | None = None
@@ -35,6 +36,8 @@ class Evaluation:
     sweep: Literal["ema", "guidance", "steps"] | None = None
     """Measure once for each of several averages of the weights, guidance scales or numbers of steps, and say which is
     best."""
+    values: tuple[Annotated[float, Range(ge=0)], ...] | None = None
+    """With sweep=: which ones, as 1,2,4; None: some around the model's own."""
     out: str | None = None
     """A folder for the results; None: eval/ in the run, or in the model file's folder."""
     exact: bool = False

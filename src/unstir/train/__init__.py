@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .progress import Progress as Progress
     from .settings import Training as Training
     from .signals import StopSignals as StopSignals
+    from .snapshots import Averages as Averages, Snapshots as Snapshots
     from .trainer import (
         Trainer as Trainer,
         TrainState as TrainState,
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "EMA": "ema",
     "AdamW": "optim",
+    "Averages": "snapshots",
     "Checkpoint": "checkpoint",
     "Checkpointer": "checkpoint",
     "MetricsLog": "metrics",
     "Muon": "optim",
     "Progress": "progress",
+    "Snapshots": "snapshots",
     "StopSignals": "signals",
     "TrainState": "trainer",
     "TrainStep": "trainer",

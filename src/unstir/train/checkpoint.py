@@ -1,14 +1,15 @@
-"""Checkpoints of a run: RUN/checkpoints/step-N, each complete and verified, and the link `last`.
+"""Checkpoints of a run: RUN/checkpoints/step-N, each complete and verified, and the links `last` and `best`.
 
 step-N holds model.safetensors (which samples by itself), state/{weights,ema,optimizer}.safetensors,
 state.json and manifest.json. A checkpoint is published by one rename; older ones go only after it was read
-back.
+back, and the best one stays until a better one is there.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,18 @@ from .trainer import Trainer, TrainState
 if TYPE_CHECKING:
     from .metrics import MetricsLog
 
-__all__ = ["FORMAT", "Checkpoint", "Checkpointer", "load", "load_latest", "prune", "save"]
+__all__ = [
+    "FORMAT",
+    "Checkpoint",
+    "Checkpointer",
+    "best_step",
+    "go_back",
+    "load",
+    "load_latest",
+    "mark_best",
+    "prune",
+    "save",
+]
 
 FORMAT = 1
 """Version of the layout; a newer one is refused."""
@@ -61,6 +73,7 @@ def save(
     remove_leftovers(folder)
     if path.exists():  # a run meets each step once: this is the same state, or one that was found broken
         if not verify_folder(path):
+            write_link(folder / "last", path.name)  # a killed writer may not have come to it
             return path
         remove_folder(path)
     document = {"format": FORMAT, "counters": state.counters, "meta": meta or {}}
@@ -133,13 +146,48 @@ def load_latest(run: Path) -> Checkpoint | None:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Remove all checkpoints older than the `keep` newest whole ones."""
-    whole = 0
+    """Remove all checkpoints older than the `keep` newest whole ones, except the best one."""
+    whole, best = 0, best_step(run)
     for path in _newest_first(run):
         if whole >= keep:
-            remove_folder(path)
+            if path.name != f"step-{best}":
+                remove_folder(path)
         elif not verify_folder(path):
             whole += 1
+
+
+def best_step(run: Path) -> int | None:
+    """The step that the link `best` points to; None where there is no such checkpoint."""
+    link = run / "checkpoints" / "best"
+    if not link.is_symlink() or not link.is_dir():
+        return None
+    step = os.readlink(link).removeprefix("step-")
+    return int(step) if step.isdecimal() else None
+
+
+def mark_best(run: Path, step: int | None) -> None:
+    """Point the link `best` at the checkpoint of `step`; None: at no one."""
+    link = run / "checkpoints" / "best"
+    if step is None:
+        link.unlink(missing_ok=True)
+    elif best_step(run) != step:
+        write_link(link, f"step-{step}")
+
+
+def go_back(run: Path, step: int) -> Path:
+    """Make the checkpoint of `step` the last one: `last` points to it, later ones are removed; its path.
+
+    Done again after a crash it finishes the work. Raises `CheckpointError`, and removes none, when that one is damaged.
+    """
+    path = run / "checkpoints" / f"step-{step}"
+    if problems := verify_folder(path):
+        raise CheckpointError(f"{path} is damaged:\n" + first_lines(problems), field=str(path))
+    write_link(run / "checkpoints" / "last", path.name)
+    for later in _newest_first(run):  # the latest first: what is left always ends where training once was
+        if later == path:
+            break
+        remove_folder(later)
+    return path
 
 
 class Checkpointer:
@@ -170,23 +218,26 @@ class Checkpointer:
         self.meta, self.metrics = meta, metrics
         self._failures = 0
 
-    def __call__(self, step: int) -> None:
-        """Save if `step` is a multiple of `checkpoint_every`."""
+    def __call__(self, step: int, best: bool = False) -> None:
+        """Save if `step` is a multiple of `checkpoint_every`, or the best so far."""
         every = self.trainer.settings.checkpoint_every
-        if every is not None and step % every == 0:
+        if best or (every is not None and step % every == 0):
             try:
-                self.save()
+                self.save(best)
             except CheckpointError as error:
                 self._failures += 1
                 if self._failures == self.PATIENCE:
                     raise
-                _log.warning("%s\ntraining goes on, the next checkpoint is tried in %d steps", error, every)
+                when = f"in {every} steps" if every else "when one is better"
+                _log.warning("%s\ntraining goes on, the next checkpoint is tried %s", error, when)
 
-    def save(self) -> Path:
-        """Save now and remove old checkpoints; raises what `save` of this module raises."""
+    def save(self, best: bool = False) -> Path:
+        """Save now, as the `best` or not, and remove old checkpoints; raises what `save` of this module raises."""
         if self.metrics is not None:
             self.metrics.sync()
         path = save(self.run, self.trainer.state_dict(), self.model_file, self.meta)
+        if best:
+            mark_best(self.run, self.trainer.step)
         prune(self.run, self.trainer.settings.keep)
         self._failures = 0
         return path
