@@ -31,7 +31,7 @@ SEEN = 150_000
 """Samples that a model sees in training at most, whatever the number of pictures."""
 BATCH = 64
 N = 2_000
-COLUMNS = ("fid", "coverage", "recall", "memorised", "copied")
+COLUMNS = ("fid", "coverage", "memorised", "memorised_features", "copied", "copied_features")
 ROOT = Path(__file__).parents[1]
 PAGE, PLOT = ROOT / "docs/small-data.md", ROOT / "docs/images/small-data.svg"
 
@@ -135,7 +135,10 @@ def keep(path: Path, found: dict[str, Any]) -> None:
 def report(out: Path) -> None:
     """The rows there are, into the page and its plot."""
     rows = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))}
-    lines = ["| pictures | small_data | " + " | ".join(COLUMNS) + " |", "|---|---|" + "---|" * len(COLUMNS)]
+    lines = [
+        "| pictures | small_data | " + " | ".join(words(name) for name in COLUMNS) + " |",
+        "|---|---|" + "---|" * len(COLUMNS),
+    ]
     for n in SIZES:
         for mode in (*MODES, "copies"):
             if found := rows.get(f"{mode}-{n}"):
@@ -150,6 +153,10 @@ def report(out: Path) -> None:
             r"(<!-- table -->\n).*?(<!-- /table -->)", rf"\1\n{table}\n\n\2", PAGE.read_text(), flags=re.S
         )
         write_atomic(PAGE, page.encode())
+
+
+def words(name: str) -> str:
+    return name.replace("fid", "FID").replace("_", ", in ")
 
 
 def cell(numbers: dict[str, Any], name: str) -> str:
@@ -183,7 +190,7 @@ def plot(rows: dict[str, Any]) -> None:
                     alpha=0.2,
                     lw=0,
                 )
-        axis.set(xscale="log", xlabel="pictures", ylabel=name)
+        axis.set(xscale="log", xlabel="pictures", ylabel=words(name))
         axis.grid(alpha=0.3)
     axes[0].legend(frameon=False)
     PLOT.parent.mkdir(exist_ok=True)

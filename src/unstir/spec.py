@@ -312,7 +312,11 @@ def _help(component: type) -> dict[str, str]:
     for kind in (kind for kind in reversed(component.__mro__) if is_dataclass(kind)):
         _, _, entries = (inspect.getdoc(kind) or "").partition("Args:\n")
         texts |= {field: " ".join(text.split()) for field, text in ARGUMENT.findall(entries)}
-        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
+        try:
+            source = inspect.getsource(kind)
+        except OSError:  # defined where there is no file, as in a notebook
+            continue
+        body = ast.parse(textwrap.dedent(source)).body[0].body  # type: ignore[attr-defined]
         for line, below in pairwise(body):
             match line, below:
                 case ast.AnnAssign(target=ast.Name(id=field)), ast.Expr(value=ast.Constant(value=str(text))):

@@ -190,7 +190,7 @@ class Examination:
 
     def __init__(self, job: Job, encoder: Encoder) -> None:
         self.job, self.encoder = job, encoder
-        self._features: dict[tuple[str, int], np.ndarray] = {}
+        self._memory: dict[tuple[str, ...], Any] = {}
         training, example = job.recipe.training, self._evidence(Drawn(np.asarray(job.train_set.x[:2])))
         lacks = {metric: metric.lacks(example) for metric in METRICS}
         for field, number in (
@@ -222,13 +222,8 @@ class Examination:
         return found
 
     def _evidence(self, drawn: Drawn) -> Evidence:
-        return Evidence(self.job.train_set, self.job.heldout, self.encoder, drawn, embed=self._embed)
-
-    def _embed(self, encoder: Encoder, data: Dataset) -> np.ndarray:
-        key = (encoder.digest, id(data))
-        if key not in self._features:
-            self._features[key] = embedded(encoder, data)
-        return self._features[key]
+        data = self.job.train_set, self.job.heldout
+        return Evidence(*data, self.encoder, drawn, embed=embedded, memory=self._memory)
 
 
 # -- while it trains ---------------------------------------------------------------------------------------

@@ -145,6 +145,15 @@ def test_results_go_into_the_run(capsys: pytest.CaptureFixture[str], run: Path) 
     assert [Path(file).parent for file in found["files"]] == [run / "eval"]
 
 
+def test_labels_are_known_before_samples_are_drawn(run: Path) -> None:
+    """Whether each label has enough samples is asked before the first is drawn."""
+    bench = Bench(run, Evaluation(n=20, seed=5))
+    drawn = unstir.load(run).sample(n=20, seed=5, steps=1, exact=False)
+    assert bench._imagined().y is not None
+    np.testing.assert_array_equal(bench._imagined().y, drawn.labels)
+    assert "Consistency" in Bench(run, Evaluation(n=64)).metrics(unstir.evaluate.Raw())[0]
+
+
 def test_a_plan_draws_and_writes_nothing(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     code, out, _ = call(capsys, str(run), "n=50", "seed=1000", "--dry-run", "--json")
     plan = json.loads(out)

@@ -69,7 +69,7 @@ class Bench:
             )
         self.request, self.say, self.progress = request, say, progress
         self.seconds: dict[str, float] = {}
-        self._features: dict[tuple[str, str], np.ndarray] = {}
+        self._memory: dict[tuple[str, ...], Any] = {}
         with self._timed("data"):
             self.subject, self.train, self.heldout = open_subject(model, request)
         pipe = self.subject.pipe
@@ -116,11 +116,8 @@ class Bench:
             return encoder_for(self.request.features, self.train, self.heldout, say=self.say)
 
     def _embed(self, encoder: Encoder, data: Dataset) -> np.ndarray:
-        key = encoder.digest, data.info.fingerprint
-        if key not in self._features:
-            with self._timed("features"):
-                self._features[key] = embedded(encoder, data)
-        return self._features[key]
+        with self._timed("features"):
+            return embedded(encoder, data)
 
     @property
     def n(self) -> int:
@@ -157,15 +154,13 @@ class Bench:
         return {word: metric for word, metric in wanted.items() if word not in skipped}, skipped, encoder
 
     def _imagined(self) -> Drawn:
-        """Samples like those that there will be, all zero, which take no memory."""
-        if self.subject.drawn is not None:
+        """Samples like those that there will be, of the same labels, but all zero, which takes no memory."""
+        if self.draws is None:
+            assert self.subject.drawn is not None, "where there is no model there are samples"
             return self.subject.drawn
-        pixels, labelled = (
-            self.train.items.pixels,
-            self.train.info.classes and self.draws and self.draws.classes,
-        )
+        pixels = self.train.items.pixels
         x = np.broadcast_to(pixels.dtype.type(0), (self.n, *pixels.shape[1:]))
-        return Drawn(x, np.zeros(self.n, np.int64) if labelled else None)
+        return self._numbered(Drawn(x, self.draws.labels), self.draws)
 
     def _evidence(self, encoder: Encoder, drawn: Drawn | None, pipe: Pipeline | None = None) -> Evidence:
         pipe = pipe or self.subject.pipe
@@ -178,6 +173,7 @@ class Bench:
             losses=None if pipe is None else losses_of(pipe, self.request.micro_batch),
             bits=None if pipe is None else bits_of(pipe, self.train, self.heldout),
             embed=self._embed,
+            memory=self._memory,
         )
 
     # -- one model -------------------------------------------------------------------------------------------------

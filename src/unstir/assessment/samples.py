@@ -85,6 +85,12 @@ class Draws:
         assert number is not None, "where there are no classes, none can be asked for"
         return self.classes[int(number)]
 
+    @property
+    def labels(self) -> np.ndarray | None:
+        """(n,) int64: of which class each sample will be."""
+        found = self.pipe.labels(self.request.label, Rng.of(self.request.seed, self.n), self.chosen)
+        return None if found is None else found.numpy()
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All that samples depend on, besides the model and their seeds."""

@@ -78,7 +78,7 @@ class Balance(Metric):
             return Finding(rows=captions)
         encoder, real, n = evidence.encoder, evidence.real, len(evidence.drawn)
         want, error = expected(encoder, real, evidence.heldout)
-        made = np.bincount(_told(encoder, evidence.drawn.x), minlength=len(want)) / n
+        made = np.bincount(evidence.drawn_probabilities.argmax(1), minlength=len(want)) / n
         both = (made + want) / 2
         spread = np.sqrt(both * (1 - both) / n + error**2)  # where there is no difference
         # Half a sample less: counts are whole numbers.

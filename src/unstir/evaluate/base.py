@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,7 @@ from .encoder import Encoder
 
 __all__ = ["Drawn", "Evidence", "Finding", "Metric", "Need", "Number", "at_most"]
 
+T = TypeVar("T")
 Need = Literal["drawn", "labels", "heldout", "denoiser", "pictures", "classes"]
 """Samples; samples of labels that were asked for; held-out items; the denoiser itself; pictures, not points; an encoder
 that tells classes apart."""
@@ -87,6 +88,7 @@ class Evidence:
             no denoiser.
         bits: n -> bits per dimension of held-out items, and their standard errors, both (n,).
         embed: (encoder, data set) -> features of all its items, (N, D); a cache on the disk may sit here.
+        memory: what is known of the data alone, see `once`; the same for all that is judged by the same data.
     """
 
     def __init__(
@@ -100,11 +102,21 @@ class Evidence:
         losses: Callable[[Dataset, int], Tensor] | None = None,
         bits: Callable[[int], tuple[Tensor, Tensor]] | None = None,
         embed: Callable[[Encoder, Dataset], np.ndarray] | None = None,
+        memory: dict[tuple[str, ...], Any] | None = None,
     ) -> None:
         self.train, self.heldout, self.encoder, self._drawn = train, heldout, encoder, drawn
         self.real = train if real is None else real
         self.losses, self.bits = losses, bits
         self._embed = embed or (lambda encoder, data: encoder.embed(data.x))
+        self._memory = {} if memory is None else memory
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """What `make` gives, computed once for this data and this encoder, however many models are judged."""
+        data = (self.train, self.heldout, self.real)
+        key = (what, self.encoder.digest, *(part.info.fingerprint for part in data))
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
 
     @property
     def drawn(self) -> Drawn:
@@ -121,18 +133,20 @@ class Evidence:
         """p(class | sample), (n, K); for encoders that know classes."""
         return self.encoder.probabilities(self.drawn.x)
 
-    @cached_property
+    @property
     def real_features(self) -> np.ndarray:
         """(N, D) float32, of all of `real`."""
-        return self.train_features if self.real is self.train else self._embed(self.encoder, self.real)
+        if self.real is self.train:
+            return self.train_features
+        return self.once("features of the real", lambda: self._embed(self.encoder, self.real))
 
-    @cached_property
+    @property
     def train_features(self) -> np.ndarray:
-        return self._embed(self.encoder, self.train)
+        return self.once("features of training", lambda: self._embed(self.encoder, self.train))
 
-    @cached_property
+    @property
     def heldout_features(self) -> np.ndarray:
-        return self._embed(self.encoder, self.heldout)
+        return self.once("features held out", lambda: self._embed(self.encoder, self.heldout))
 
     def lacks(self, need: Need) -> str | None:
         """Why there is no such thing; None where there is."""

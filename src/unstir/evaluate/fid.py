@@ -106,7 +106,8 @@ class FID(Metric):
     def measure(self, evidence: Evidence) -> Finding:
         drawn, real = evidence.drawn_features, evidence.real_features
         n, width = drawn.shape
-        a, distance = moments(drawn), _to_real(evidence)
+        a = moments(drawn)
+        distance = evidence.once("frechet", lambda: Frechet(moments(real)))
         there, back = distance.maps(a)
         influence = _influence(drawn, a, distance.b, there)
         some = _influence(at_most(real, ROWS), distance.b, a, back)
@@ -131,19 +132,6 @@ class FID(Metric):
                 ),
             )
         )  # fmt: skip
-
-
-_KEPT: dict[tuple[str, str], Frechet] = {}
-
-
-def _to_real(evidence: Evidence) -> Frechet:
-    """The distance to the real items; the last one is kept, for models are compared with the same items."""
-    key = evidence.encoder.digest, evidence.real.info.fingerprint
-    if key not in _KEPT:
-        found = Frechet(moments(evidence.real_features))
-        _KEPT.clear()
-        _KEPT[key] = found
-    return _KEPT[key]
 
 
 def _influence(features: np.ndarray, own: Moments, other: Moments, carry: np.ndarray) -> np.ndarray:

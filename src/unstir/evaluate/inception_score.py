@@ -34,7 +34,7 @@ class InceptionScore(Metric):
     needs = ("drawn", "classes")
 
     def measure(self, evidence: Evidence) -> Finding:
-        value, error = inception_score(evidence.encoder.probabilities(evidence.drawn.x))
+        value, error = inception_score(evidence.drawn_probabilities)
         number = Number(
             name="inception_score",
             value=value,

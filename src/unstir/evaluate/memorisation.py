@@ -82,7 +82,7 @@ class Memorisation(Metric):
         return super().lacks(evidence) or few
 
     def measure(self, evidence: Evidence) -> Finding:
-        kept, fresh = _without_repeats(evidence)
+        kept, fresh = evidence.once("repeats", lambda: _without_repeats(evidence))
         train, heldout, drawn = evidence.train, evidence.heldout, evidence.drawn
         image = train.info.kind == "image"
         spaces = {"": Space(_small(drawn.x), _small(train.x)[kept], _small(heldout.x)[fresh], image)}
@@ -97,7 +97,8 @@ class Memorisation(Metric):
         sheets = {}
         for ending, space in spaces.items():
             found, digest = space.samples(), evidence.encoder.digest if ending else ""
-            more, said = self._judged(found, *space.yardstick(), len(kept), ending, digest)
+            usual = evidence.once(f"yardstick{ending}", space.yardstick)
+            more, said = self._judged(found, *usual, len(kept), ending, digest)
             numbers += more
             words += said
             order = np.lexsort((found.distance, _ratio(found)))[:SHOWN]

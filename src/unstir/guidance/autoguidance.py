@@ -13,7 +13,8 @@ __all__ = ["Autoguidance"]
 
 
 class Autoguidance(Contrast):
-    """The weak opinion is that of a worse model: trained for less time, or smaller; both are told the same.
+    """The weak opinion is that of a worse model: trained for less time, smaller, or another
+    average of its own weights; both are told the same.
 
     It is wrong where the model is wrong, only more so, and moving away from it corrects that without making the
     samples of a class alike. Costs two evaluations, one of them the worse model's.

@@ -454,7 +454,7 @@ class Pipeline:
 
     def _worse(self, model: str) -> Pipeline:
         """The model that autoguidance moves away from."""
-        hint = "give an earlier checkpoint, RUN@STEP, or a smaller model of the same data"
+        hint = "give an earlier checkpoint, RUN@STEP, another average, RUN@ema:0.2, or a smaller model of the data"
         return self._other(model, ("shape", "schedule", "codec", "classes", "spatial"), "weaker", hint)
 
     def _other(self, model: str, parts: Sequence[str], field: str, hint: str) -> Pipeline:
@@ -700,7 +700,7 @@ def version() -> str:
 
 
 def load(model: str | Path, device: str | torch.device | None = None) -> Pipeline:
-    """The pipeline of a run directory, a run's name, RUN@STEP or a .safetensors file.
+    """The pipeline of a run directory, a run's name, RUN@STEP, RUN@best, RUN@ema:0.05 or a .safetensors file.
 
     Raises:
         CheckpointError: there is no such model, or its file is damaged.

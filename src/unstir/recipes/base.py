@@ -69,7 +69,7 @@ class Sampling:
     """How guidance combines the two opinions; linear is the classic one."""
     weaker: str | None = None
     """Whose opinion guidance leaves: unconditional, attention or layers (the model without these; layers:3,4
-    names blocks), or a worse model: RUN@STEP or a file."""
+    names blocks), or a worse model: RUN@STEP, another average of the weights, RUN@ema:0.2, or a file."""
     classifier: str | None = None
     """A classifier of noisy data that guidance follows in place of a weaker opinion: RUN, RUN@STEP or a file."""
     threshold: Fraction | None = None

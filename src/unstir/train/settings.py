@@ -66,7 +66,7 @@ class Training:
     snapshots: Annotated[int, Range(ge=0)] = 16
     """States of the averages, at most, that are kept so that RUN@ema:LENGTH can have any length; 0 = none."""
     keep: Count = 2
-    """Checkpoints kept; more than one survive a disk that corrupts the last."""
+    """Checkpoints kept besides the best one; more than one survive a disk that corrupts the last."""
 
     def __post_init__(self) -> None:
         validate(self)
