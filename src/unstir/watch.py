@@ -63,7 +63,8 @@ METRICS: dict[Metric, dict[str, str]] = {
     Memorisation(): {"copied": "low", "memorised": "low"},
 }
 """What is measured of samples while a model trains: the numbers of each metric, and which way they are better."""
-BETTER = {"heldout_loss": "low", **{name: way for names in METRICS.values() for name, way in names.items()}}
+LOSS = "heldout_loss"
+BETTER = {LOSS: "low", **{name: way for names in METRICS.values() for name, way in names.items()}}
 """The numbers that a step can be the best in."""
 SEED = 2000
 """Of the samples that are measured: the same at each step, so that steps can be compared."""
@@ -101,6 +102,8 @@ class Judge:
 
     def __init__(self, training: Training) -> None:
         self.training = training
+        self.number = training.best or LOSS
+        """The name of the number that the best step is best in."""
         self.best: Measured | None = None
         self.stale = 0
         """Measurements since the best one."""
@@ -112,7 +115,7 @@ class Judge:
 
     def __call__(self, record: Mapping[str, Any]) -> bool:
         """Take in the next record; whether it makes its step the best so far."""
-        training, name = self.training, self.training.best
+        training, name = self.training, self.number
         if record.get("extended"):
             self.stale, self.reason, self.back = 0, "", None
         if record.get("step") != self._known.get("step"):
@@ -152,12 +155,12 @@ def _better(name: str, value: float, than: float) -> bool:
 def check(recipe: Recipe, heldout: Dataset) -> None:
     """Raises ConfigError where the training settings ask for numbers that nothing will measure."""
     training = recipe.training
-    every = "evaluate_every is not set"
-    if training.best not in BETTER:
+    best, every = training.best or LOSS, "evaluate_every is not set"
+    if best not in BETTER:
         raise ConfigError(
-            f"no number is called best={training.best!r}",
+            f"no number is called best={best!r}",
             field="training.best",
-            hint=did_you_mean(training.best, BETTER, "number"),
+            hint=did_you_mean(best, BETTER, "number"),
         )
     if training.evaluate_every is not None and recipe.task != "generate":
         raise ConfigError(
@@ -165,19 +168,19 @@ def check(recipe: Recipe, heldout: Dataset) -> None:
             field="training.evaluate_every",
             hint="leave it out; the held-out loss is measured anyway",
         )
-    if training.evaluate_every is None and training.best != "heldout_loss":
-        raise ConfigError(
-            f"best={training.best} is measured on samples, and {every}",
-            field="training.best",
-            hint="add evaluate_every=1000, or leave best out: heldout_loss needs no samples",
-        )
     if training.evaluate_every is None and training.copies is not None:
         raise ConfigError(
             f"copies={training.copies:g} is measured on samples, and {every}",
             field="training.copies",
             hint="add evaluate_every=1000, or leave copies out",
         )
-    if training.patience is not None and training.best == "heldout_loss" and not len(heldout):
+    if training.evaluate_every is None and best != LOSS:
+        raise ConfigError(
+            f"best={best} is measured on samples, and {every}",
+            field="training.best",
+            hint=f"add evaluate_every=1000, or leave best out: {LOSS} needs no samples",
+        )
+    if training.patience is not None and best == LOSS and not len(heldout):
         raise ConfigError(
             "patience waits for a held-out loss, and no items are held out",
             field="training.patience",
@@ -194,7 +197,7 @@ class Examination:
         training, example = job.recipe.training, self._evidence(Drawn(np.asarray(job.train_set.x[:2])))
         lacks = {metric: metric.lacks(example) for metric in METRICS}
         for field, number in (
-            ("best", training.best),
+            ("best", training.best or LOSS),
             ("copies", "copied" if training.copies is not None else ""),
         ):
             if why := next((lacks[metric] for metric in METRICS if number in METRICS[metric]), None):

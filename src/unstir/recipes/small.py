@@ -67,7 +67,7 @@ def _watched(training: Training, n: int, *, free: bool) -> Training:
         training = replace(training, steps=min(steps, max(LEAST, math.ceil(OFTEN * n / batch))))
     if not free or (training.steps or LEAST) < LEAST:
         return training
-    return replace(training, evaluate_every=EVERY, copies=COPIES)
+    return replace(training, evaluate_every=EVERY, copies=COPIES, best="fid")
 
 
 def about_small(recipe: Recipe, count: int) -> list[str]:

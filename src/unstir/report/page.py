@@ -140,9 +140,10 @@ def _head(run: Path, pipe: Pipeline, records: Sequence[Mapping[str, Any]], judge
         last = steps[-1]
         rows["trained"] = f"{last['step']:,} steps, {last['samples']:,} samples, {duration(last['seconds'])}"
     if best := judge.best:
-        name = judge.training.best
         address = f" ({run}@best)" if best_step(run) == best.step else ""
-        rows["best"] = f"step {best.step:,}: {name} {best.value:.4g}, the best that was measured{address}"
+        rows["best"] = (
+            f"step {best.step:,}: {judge.number} {best.value:.4g}, the best that was measured{address}"
+        )
     if records and (reason := records[-1].get("stopped")):
         rows["ended early"] = str(reason)
     return "".join([*parts, pairs(rows)])

@@ -57,13 +57,14 @@ class Training:
     """Steps between evaluations on samples; None: none while it trains."""
     evaluate_n: Annotated[int, Range(ge=16)] = 256
     """Samples that are drawn for each of them."""
-    best: str = "heldout_loss"
-    """The number that decides which checkpoint RUN@best is: heldout_loss, or one of evaluations on samples, as fid."""
+    best: str | None = None
+    """The number that decides which checkpoint RUN@best is, heldout_loss or one of evaluations on samples. None: fid
+    where `copies` ends the run, else heldout_loss."""
     patience: Count | None = None
     """Training ends when so many measurements of it in a row were no better; None: it does not."""
     copies: Fraction | None = None
     """Training ends, and goes back to its best checkpoint, when a larger share of samples copies training items."""
-    snapshots: Annotated[int, Range(ge=0)] = 16
+    snapshots: Annotated[int, Range(ge=0)] = 8
     """States of the averages, at most, that are kept so that RUN@ema:LENGTH can have any length; 0 = none."""
     keep: Count = 2
     """Checkpoints kept besides the best one; more than one survive a disk that corrupts the last."""
