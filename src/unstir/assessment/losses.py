@@ -19,7 +19,7 @@ from ..objectives import Bound, Denoising, Target
 from ..pipeline import Pipeline
 from ..rng import Rng
 
-__all__ = ["bits_of", "losses_of", "spread"]
+__all__ = ["batches", "bits_of", "losses_of", "spread"]
 
 LEVELS = 10
 """Noise levels: t = 0.05, 0.15, ..., 0.95."""
@@ -27,10 +27,10 @@ SELECTION = 16
 """Training items that choose where the likelihood's decoder takes over."""
 
 
-def _batches(
+def batches(
     pipe: Pipeline, data: Dataset, rows: np.ndarray, labels: bool = True
 ) -> Callable[[int, int], Batch]:
-    """(first, n) -> items of `rows`; the model is told their classes, where it has them."""
+    """(first, n) -> items of `rows`; with `labels` the model is told their classes, where it has them."""
     embedder, names, known = pipe.denoiser.embedder, data.info.classes, pipe.config.classes
     numbers = torch.tensor([known.index(name) if name in known else len(known) for name in names])
 
@@ -60,10 +60,10 @@ def losses_of(pipe: Pipeline, micro_batch: int = 100) -> Callable[[Dataset, int]
     @torch.no_grad()
     def losses(data: Dataset, n: int) -> Tensor:
         rows = spread(len(data), n)
-        batches, parts = _batches(pipe, data, rows), []
+        items, parts = batches(pipe, data, rows), []
         for first in range(0, len(rows), micro_batch):
             index = torch.from_numpy(rows[first : first + micro_batch])
-            batch = batches(first, len(index))
+            batch = items(first, len(index))
             rng = Rng(torch.zeros_like(index)).fork("losses", index).to(pipe.device)
             levels = [
                 objective.loss_at(
@@ -89,9 +89,9 @@ def bits_of(
         levels = pipe.codec.levels
         few, rows = spread(len(train), SELECTION), spread(len(heldout), n)
         rng = Rng.of(0, len(few)).fork("end").to(pipe.device)
-        end = best_end(pipe.denoiser, _batches(pipe, train, few, False)(0, len(few)), rng, levels=levels)
+        end = best_end(pipe.denoiser, batches(pipe, train, few, False)(0, len(few)), rng, levels=levels)
         way = partial(bound, pipe.denoiser, objective=Bound(levels=levels, end=end))
-        scores = score(way, _batches(pipe, heldout, rows, False), len(rows), micro_batch=micro_batch)
+        scores = score(way, batches(pipe, heldout, rows, False), len(rows), micro_batch=micro_batch)
         if not bool(scores.bits.isfinite().all()):
             raise NumericError("the likelihood is not finite", field="model", hint="the model has diverged")
         return scores.bits, scores.error

@@ -16,8 +16,6 @@ from ..errors import ConfigError, DataError, IncompatibleError, NumericError
 from .common import Arguments, Json, Quiet, one_subject, progress, require_writable, say, show, split, table
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..condition import Batch
     from ..data import Dataset
     from ..evaluate import Curve, Scores
@@ -162,7 +160,8 @@ def _open(pipe: Pipeline, request: Scoring) -> tuple[Dataset | None, dict[str, D
             raise DataError(
                 f"{data.info.source} has {len(data)} item to score", field="data", hint="give 2 or more"
             )
-        _batches(pipe, request, data, _rows(data, request.n))  # refuses labels that are not the model's
+        if request.labels:
+            _check_labels(pipe, data)
     return training, sets
 
 
@@ -181,40 +180,15 @@ def _open_as(pipe: Pipeline, source: str, **wanted: Any) -> tuple[Dataset, Datas
     return train, heldout
 
 
-def _rows(data: Dataset, n: int) -> np.ndarray:
-    """At most n items, evenly spread: a set may be sorted by class."""
-    import numpy as np
-
-    return np.unique(np.linspace(0, len(data) - 1, min(n, len(data))).round().astype(np.int64))
-
-
-def _batches(
-    pipe: Pipeline, request: Scoring, data: Dataset, rows: np.ndarray
-) -> Callable[[int, int], Batch]:
-    import torch
-
-    from ..condition import Batch
-    from ..embedders import Label
-
-    embedder, names = pipe.denoiser.embedder, data.info.classes
-    classes = pipe.config.classes
-    if request.labels and not (isinstance(embedder, Label) and names and set(names) <= set(classes)):
+def _check_labels(pipe: Pipeline, data: Dataset) -> None:
+    """Raises IncompatibleError where the labels of the data are not the model's."""
+    names, classes = data.info.classes, pipe.config.classes
+    if not (names and set(names) <= set(classes)):
         raise IncompatibleError(
             f"labels=1: the classes of {data.info.source} are {', '.join(names) or 'none'}",
             field="labels",
             hint=f"those of the model are {', '.join(classes) or 'none'}; leave labels out",
         )
-
-    def batch(first: int, n: int) -> Batch:
-        x, y = data.take(rows[first : first + n])
-        cond = None
-        if isinstance(embedder, Label) and request.labels and y is not None:
-            cond = embedder(torch.tensor([classes.index(names[k]) for k in y.tolist()], device=pipe.device))
-        elif isinstance(embedder, Label):
-            cond = embedder(None, len(x))
-        return Batch(pipe.codec.encode(x.to(pipe.device)), cond)
-
-    return batch
 
 
 # -- scoring -----------------------------------------------------------------------------------------------
@@ -244,12 +218,13 @@ def _ways(pipe: Pipeline, request: Scoring, end: float) -> dict[str, Callable[[B
 
 
 def _best_end(pipe: Pipeline, request: Scoring, training: Dataset | None) -> float:
+    from ..assessment.losses import batches, spread
     from ..likelihood import best_end
     from ..rng import Rng
 
     assert training is not None
-    rows = _rows(training, SELECTION)
-    batch = _batches(pipe, request, training, rows)(0, len(rows))
+    rows = spread(len(training), SELECTION)
+    batch = batches(pipe, training, rows, request.labels)(0, len(rows))
     rng = Rng.of(request.seed, len(rows)).fork("end").to(pipe.device)
     return best_end(pipe.denoiser, batch, rng, levels=pipe.codec.levels)
 
@@ -261,12 +236,13 @@ def _scores(
     way: Callable[[Batch, Rng], Estimate],
     tell: Callable[[str], None],
 ) -> Scores:
+    from ..assessment.losses import batches, spread
     from ..evaluate import score
 
-    rows = _rows(data, request.n)
+    rows = spread(len(data), request.n)
     scores = score(
         way,
-        _batches(pipe, request, data, rows),
+        batches(pipe, data, rows, request.labels),
         len(rows),
         seed=request.seed,
         micro_batch=request.micro_batch,
@@ -336,10 +312,12 @@ def _write(
         _save(request.roc, curve.svg(method).encode())
     if request.out is None:
         return
+    from ..assessment.losses import spread
+
     columns: dict[str, list[Any]] = {"data": [], "item": []}
     for role, data in sets.items():
         names = data.names
-        for row in _rows(data, request.n):
+        for row in spread(len(data), request.n):
             columns["data"].append(data.info.source)
             columns["item"].append(names[row])
         for method, scores in found[role].items():
