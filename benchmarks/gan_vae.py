@@ -268,7 +268,7 @@ def train(method: str, data: Dataset, seconds: float, seed: int, run: Path) -> t
         chosen = (
             {"rate": 1e-3, "gamma": 0.1, "batch": 128}
             if points
-            else {"rate": 4e-4, "gamma": 0.0, "batch": 32}
+            else {"rate": 2e-4, "gamma": 0.0, "batch": 32}
         )
         return train_gan(data, parameters, seconds, seed, **chosen)
     chosen = {"rate": 3e-3, "batch": 128} if points else {"rate": 1e-3, "batch": 64}

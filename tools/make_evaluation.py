@@ -74,16 +74,9 @@ def measure(n: int) -> dict[str, dict[str, dict[str, Any]]]:
     yardstick = Dataset(SOURCE, heldout.items, heldout.rows[count:])
     kept = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
     found = kept.setdefault(f"{n} {encoder.digest}", {})
-    features: dict[str, np.ndarray] = {}
-
-    def embed(_: Any, data: Dataset) -> np.ndarray:
-        key = data.info.fingerprint
-        if key not in features:
-            features[key] = embedded(encoder, data)
-        return features[key]
-
+    memory: dict[tuple[str, ...], Any] = {}
     for case, make in cases(train, pool, n).items():
-        evidence = Evidence(train, yardstick, encoder, make(), embed=embed)
+        evidence = Evidence(train, yardstick, encoder, make(), embed=embedded, memory=memory)
         numbers = found.setdefault(case, {})
         for name, kind in choices(Metric).items():
             metric = kind()

@@ -12,7 +12,17 @@ from PIL import Image
 from unstir.data import Dataset, duplicates, thumbnails
 from unstir.data.items import Items, content_keys
 from unstir.errors import ConfigError
-from unstir.evaluate import Drawn, Evidence, Finding, Memorisation, Number, Raw, nearest, neighbours
+from unstir.evaluate import (
+    Drawn,
+    Evidence,
+    Finding,
+    Memorisation,
+    Number,
+    Raw,
+    Repetition,
+    nearest,
+    neighbours,
+)
 from unstir.evaluate.encoder import Encoder
 
 search = import_module("unstir.data.duplicates")  # which the function of that name hides
@@ -204,6 +214,30 @@ def test_what_it_needs() -> None:
     assert Memorisation().lacks(Evidence(dataset(x), dataset(x[:0]), Sketch(), Drawn(x))) is None
     with pytest.raises(ConfigError):
         Memorisation(quantile=1.5)
+
+
+def repeated(drawn: np.ndarray) -> Finding:
+    return Repetition().measure(Evidence(dataset(pictures(300)), dataset(drawn[:0]), Raw(), Drawn(drawn)))
+
+
+def test_samples_that_are_drawn_twice() -> None:
+    """200 samples, 80 of which repeat another one, half of these a little lighter."""
+    x = pictures(120, seed=1)
+    lighter = (x[40:80].astype(int) + 4).clip(0, 255).astype(np.uint8)
+    finding = repeated(np.concatenate([x, x[:40], lighter]))
+    (number,) = finding.numbers
+    assert number.value == pytest.approx(80 / 200, abs=0.015)
+    assert number.low is not None
+    assert number.high is not None
+    assert number.low < 0.4 < number.high
+    assert "40%" in finding.words[0] or "39%" in finding.words[0]
+    assert len(finding.sheets) == 1
+
+
+def test_samples_that_differ_repeat_nothing() -> None:
+    finding = repeated(pictures(200, seed=2))
+    assert finding.numbers[0].value < 0.01
+    assert not finding.words
 
 
 # -- duplicates --------------------------------------------------------------------------------------------

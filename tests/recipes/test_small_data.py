@@ -70,6 +70,7 @@ def test_off_is_as_if_it_did_not_exist(folder: Path) -> None:
     off = chosen(folder / "few.npz", small_data="off")
     assert (off.augment, off.patches) == (None, None)
     assert off.network == chosen(folder / "many.npz", small_data="off").network
+    assert off.training.best == "heldout_loss"
 
 
 def test_what_is_given_wins(folder: Path) -> None:
@@ -90,7 +91,8 @@ def test_the_fewer_the_pictures_the_more_is_done(folder: Path) -> None:
     assert many.augment is not None
     assert few.augment.probability > 2 * many.augment.probability > 0
     assert (few.training.evaluate_every, many.training.evaluate_every) == (500, None)
-    assert few.training.copies == 0.9
+    assert (few.training.copies, few.training.best) == (0.9, "fid")
+    assert sum(few.network.widths) < sum(many.network.widths)  # type: ignore[union-attr]
 
 
 def test_a_few_pictures_are_not_shown_for_ever(tmp_path: Path, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -38,6 +38,8 @@ SWEPT = ("FID", "PRDC", "Accuracy", "Memorisation")
 """What is measured of each variant of a sweep, unless told otherwise."""
 SCALES = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 """Guidance scales that a sweep tries."""
+EXAMPLES = {"ema": "0.03,0.05,0.1", "guidance": "1,1.5,2", "steps": "5,10,20"}
+"""Values of sweeps, for those who mistyped theirs."""
 PACE = 4
 """Samples that are drawn to estimate how long all will take."""
 
@@ -66,6 +68,12 @@ class Bench:
         if request.metrics == ():
             raise ConfigError(
                 "metrics is empty", field="metrics", hint="leave it out, or name some: fid,prdc"
+            )
+        if request.values is not None and request.sweep is None:
+            raise ConfigError(
+                f"values={_listed(request.values)}, and nothing to sweep over",
+                field="values",
+                hint="say which setting takes them: sweep=guidance, steps or ema",
             )
         self.request, self.say, self.progress = request, say, progress
         self.seconds: dict[str, float] = {}
@@ -324,11 +332,15 @@ class Bench:
             given = tuple(float(max(1, round(usual * share))) for share in (0.25, 0.5, 1, 2))
         elif given is None:
             given = tuple(SCALES if over == "guidance" else self._averages)
-        if not given or (over == "steps" and any(value < 1 or value % 1 for value in given)):
+        accepted, fits = {
+            "steps": ("whole numbers, 1 or more", lambda x: x >= 1 and x % 1 == 0),
+            "ema": ("fractions of the run, above 0 to 0.28", lambda x: 0 < x <= 0.28),
+        }.get(over or "", ("numbers, 0 or more", lambda x: x >= 0))
+        if not given or not all(map(fits, given)):
             raise ConfigError(
-                f"values={','.join(f'{value:g}' for value in given)}",
+                f"values={_listed(given)}: a sweep over {over} takes {accepted}",
                 field="values",
-                hint="give one or more, for steps whole numbers: values=5,10,20",
+                hint=f"as in values={EXAMPLES[over or 'guidance']}, or leave values out",
             )
         return tuple(sorted({*given, usual}))
 
@@ -365,6 +377,10 @@ class Bench:
             "seconds": round(found.seconds / PACE * left, 1),
             "sweep": {request.sweep: list(values)} if request.sweep else None,
         }
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 def _samples(metric: Metric) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Layer, settings, take
-from .common import Arguments, Json, one_subject, show, split
+from ..errors import ConfigError
+from .common import Arguments, Json, one_subject, require_writable, show, split
 
 __all__ = ["data", "report_on"]
 
@@ -27,6 +28,11 @@ def data(arguments: Arguments = None, as_json: Json = False) -> None:
     """
     subjects, pairs = split(arguments)
     files = {key: take(pairs, key) for key in ("sheet", "report", "duplicates")}
+    for key in ("sheet", "duplicates"):
+        if files[key] is not None and Path(files[key]).suffix.lower() != ".png":
+            raise ConfigError(
+                f"{key}={files[key]}: a sheet is written as .png", field=key, hint=f"as in {key}=sheet.png"
+            )
     source = one_subject(subjects, "folder or data set", "unstir data photos/")
     layer = Layer("command line", {"data.source": source, **{f"data.{k}": v for k, v in pairs.items()}})
     wanted = settings("train", [layer]).values["data"]
@@ -46,6 +52,11 @@ def report_on(
     from ..files import write_atomic
     from ..modalities.image import encode_png
 
+    for key, file in (("sheet", sheet), ("report", report), ("duplicates", duplicates)):
+        if file is not None:
+            folder = Path(file).expanduser().parent
+            require_writable(folder / "file", key, f"choose another {key}=")
+            folder.mkdir(parents=True, exist_ok=True)
     train, heldout = open_data(**wanted, report=report)
     if sheet is not None:
         write_atomic(Path(sheet).expanduser(), encode_png(contact_sheet(train)[None]))

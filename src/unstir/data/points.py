@@ -65,7 +65,7 @@ def read_points(name: str, count: int = COUNT) -> Items:
     """`count` points of the distribution `name`, one of `POINTS`. Raises `DataError` for another name."""
     if name not in POINTS:
         raise DataError(
-            f"unknown points '{name}'", field="data.source", hint=did_you_mean(name, POINTS, "set of points")
+            f"unknown points '{name}'", field="data.source", hint=did_you_mean(name, POINTS, "point set")
         )
     points = POINTS[name](np.random.default_rng(0), count)
     points -= points.mean(0)

@@ -18,6 +18,7 @@ from .memorisation import Memorisation
 from .neighbours import Neighbours, nearest
 from .onnx import OnnxEncoder
 from .prdc import PRDC
+from .repetition import Repetition
 from .roc import Curve, roc
 from .scores import Scores, score
 from .similarity import psnr, seam_ratio, ssim
@@ -48,6 +49,7 @@ __all__ = [
     "Number",
     "OnnxEncoder",
     "Raw",
+    "Repetition",
     "Scores",
     "SlicedWasserstein",
     "Trained",

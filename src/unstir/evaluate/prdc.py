@@ -116,7 +116,7 @@ class PRDC(Metric):
     k: Count = 5
     """Which neighbour a ball reaches to."""
     most: Count = 10_000
-    """Samples and real items are no more than this, spread evenly."""
+    """Samples and real items are no more than this; of more, some are drawn at random, always the same."""
 
     def measure(self, evidence: Evidence) -> Finding:
         """Raises ConfigError where there are no k neighbours."""

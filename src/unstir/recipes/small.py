@@ -11,6 +11,8 @@ from dataclasses import replace
 from ..data import Dataset
 from ..embedders import Augmentation
 from ..errors import IncompatibleError
+from ..networks import ClassifierConfig, UNetConfig
+from ..networks.base import NetworkConfig
 from ..train.settings import Training
 from .base import Recipe
 
@@ -52,12 +54,20 @@ def is_small(recipe: Recipe, data: Dataset) -> bool:
 
 def small(measured: Recipe, data: Dataset) -> Recipe:
     """The measured recipe, for so few pictures that it would copy them."""
-    n, training, sampling = len(data), measured.training, measured.sampling
+    n, network, training, sampling = len(data), measured.network, measured.training, measured.sampling
     if n < FEW:
+        network = _narrower(network)
         sampling = replace(sampling, guidance=1.0)  # beyond, samples move on toward the pictures
         training = _watched(training, n, free=measured.task == "generate")
     augment = replace(MILD, probability=round(min(0.25, 2.5 / n**0.5), 3))
-    return replace(measured, augment=augment, training=training, sampling=sampling)
+    return replace(measured, network=network, augment=augment, training=training, sampling=sampling)
+
+
+def _narrower(network: NetworkConfig | ClassifierConfig | None) -> NetworkConfig | ClassifierConfig | None:
+    """Two thirds as wide, in steps of 32: it learns fewer details by heart, in half of the time."""
+    if not isinstance(network, UNetConfig):
+        return network
+    return replace(network, widths=tuple(max(32, width * 2 // 3 // 32 * 32) for width in network.widths))
 
 
 def _watched(training: Training, n: int, *, free: bool) -> Training:
@@ -81,6 +91,8 @@ def about_small(recipe: Recipe, count: int) -> list[str]:
         done.append(f"dropout {dropout:g}")
     if recipe.patches is not None:
         done.append(f"{1 - recipe.patches.whole:.0%} of the steps on parts of pictures")
+    if count < FEW and isinstance(recipe.network, UNetConfig):
+        done.append(f"a network of widths {', '.join(map(str, recipe.network.widths))}")
     if count < FEW:
         done.append(f"guidance {recipe.sampling.guidance:g}")
     if recipe.training.copies is not None:

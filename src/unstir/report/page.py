@@ -44,7 +44,8 @@ h1 { font-size: 1.8rem; margin-bottom: .2rem } h3 { font-size: 1rem; margin: 1.4
 h2 { font-size: 1.2rem; margin-top: 2.6rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line) }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums }
 td, th { padding: .18rem 1.1rem .18rem 0; text-align: left; vertical-align: top } thead th { color: var(--soft) }
-tbody tr + tr > * { border-top: 1px solid var(--line) } td.number { text-align: right }
+tbody tr + tr > * { border-top: 1px solid var(--line) } .number { text-align: right }
+thead + tbody td:not(:last-child) { white-space: nowrap }
 svg { max-width: 100%; height: auto } .plots { display: flex; flex-wrap: wrap; gap: 1rem }
 figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; max-width: 100% }
 img { image-rendering: pixelated; max-width: 100% } figcaption, .note, .lead { color: var(--soft); font-size: .92rem }

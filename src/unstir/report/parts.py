@@ -17,14 +17,16 @@ def pairs(rows: Mapping[str, str] | Iterable[tuple[str, str]]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], best: int | None = None) -> str:
-    """A table with a head; numbers stand right. Row `best` is set in bold."""
+    """A table with a head; columns of numbers stand right. Row `best` is set in bold."""
+    rows = [*rows]
+    numeric = [any(isinstance(row[k], (int, float)) for row in rows) for k in range(len(head))]
+    kinds = [" class='number'" if column else "" for column in numeric]
     lines = []
     for k, row in enumerate(rows):
-        kinds = (" class='number'" if isinstance(x, (int, float)) else "" for x in row)
         cells = "".join(f"<td{kind}>{html.escape(value(x))}</td>" for kind, x in zip(kinds, row, strict=True))
         mark = " class='best'" if k == best else ""
         lines.append(f"<tr{mark}>{cells}</tr>")
-    words = "".join(f"<th>{html.escape(word)}</th>" for word in head)
+    words = "".join(f"<th{kind}>{html.escape(word)}</th>" for kind, word in zip(kinds, head, strict=True))
     return f"<table><thead><tr>{words}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
