@@ -58,7 +58,10 @@ def train(run: Path, source: str, mode: str, threads: int) -> None:
     if (run / "checkpoints/last").exists():
         unstir("train", "--resume", str(run), f"threads={threads}")
         return
-    length = [f"steps={-(-SEEN // BATCH)}", f"batch={BATCH}"] if mode == "off" else []
+    own = mode == "on" and source.endswith(
+        "-100.npz"
+    )  # then the length is the mode's own choice, and no longer
+    length = [] if own else [f"steps={-(-SEEN // BATCH)}", f"batch={BATCH}"]
     settings = [f"small_data={mode}", f"threads={threads}", "preview_every=1000", *length]
     unstir("train", source, *settings, f"out={run}", "--overwrite")
 

@@ -25,6 +25,7 @@ from .evaluate import (
     Evidence,
     Memorisation,
     Metric,
+    Raw,
     embedded,
     encoder_for,
     heldout_loss,
@@ -211,6 +212,7 @@ class Examination:
         """The one that the settings ask for, its encoder chosen; None where they ask for none."""
         if job.recipe.training.evaluate_every is None:
             return None
+        cls(job, Raw())  # what cannot be measured is refused before an encoder is trained
         return cls(job, encoder_for(None, job.train_set, job.heldout, say=say))
 
     def __call__(self, pipe: Pipeline) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def test_fresh_draws_are_no_copies() -> None:
         for name in ("copied", "copied_features"):
             assert 0.001 < numbers[name].value < 0.03
             assert numbers[name].better == "low"
-            assert ("held-out" if len(heldout) else "each against") in numbers[name].note
+            assert ("held-out" if len(heldout) else "training") in numbers[name].note
         assert numbers["memorised"].value < 0.001
         assert numbers["copied_features"].features == "sketch"
         assert numbers["copied"].features == ""
@@ -164,6 +164,17 @@ def test_planted_copies_are_found(kind: str) -> None:
     assert all(row["seed"] == 100 + int(str(row["sample"])) for row in rows)
     if kind != "mirrored":  # the encoder tells them apart
         assert numbers["copied_features"].value > 0.11
+
+
+def test_empty_samples_are_no_copies() -> None:
+    """In noise of many dimensions the mean is nearer to every item than the items are to one another."""
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 256, (140, 12, 12, 1)).astype(np.uint8)
+    empty = (x[:100].mean(0) + rng.normal(0, 2, (40, 12, 12, 1))).round().astype(np.uint8)
+    numbers, finding = measured(x[:100], x[100:], empty)
+    assert nearest(empty, x[:100]).distance.max() < nearest(x[100:], x[:100]).distance.min()
+    assert numbers["copied"].value == 0
+    assert not any("copy" in words for words in finding.words)
 
 
 def test_the_sheet_shows_samples_above_their_sources() -> None:

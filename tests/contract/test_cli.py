@@ -251,6 +251,20 @@ def test_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert (tmp_path / "sheet.png").is_file()
 
 
+def test_the_sheets_of_data_are_pictures_in_folders_that_need_not_exist(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    np.savez("twice.npz", x=np.repeat(np.arange(192, dtype=np.uint8).reshape(3, 8, 8), 2, axis=0))
+    result(capsys, "data", "twice.npz", "sheet=new/a.png", "duplicates=b/pairs.png", "report=c/bad.jsonl")
+    written = ("new/a.png", "b/pairs.png", "c/bad.jsonl")
+    assert all((tmp_path / name).is_file() for name in written)
+    for word in ("sheet=a.jpg", "duplicates=false"):
+        code, _, err = call(capsys, "data", "twice.npz", word, "--json")
+        error = json.loads(err)["error"]
+        assert (code, error["field"], bool(error["hint"])) == (2, word.partition("=")[0], True)
+        assert not (tmp_path / word.partition("=")[2]).exists()
+
+
 def test_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     plan = result(capsys, "train", *TINY.split(), "--dry-run")
     assert plan["parameters"] > 0

@@ -190,7 +190,7 @@ def test_labels_below_a_common_folder(tmp_path: Path) -> None:
     ("names", "note"),
     [
         (["a.png", "b.png"], "no sub-folders"),
-        (["x/a.png", "x/b.png"], "no sub-folders"),
+        (["x/a.png", "x/b.png"], "a single sub-folder, x, so no labels"),
         (["a.png", "x/b.png", "y/c.png"], "1 of 3 images lie outside"),
         (["w/a.png", "x/b.png", "y/c.png"], "too many"),
         (
@@ -365,6 +365,12 @@ def test_points(name: str) -> None:
     train, _ = open_data(f"points:{name}")
     assert train.info.kind == "points"
     assert train.take(np.arange(3))[0].shape == (3, 2)
+
+
+def test_unknown_points_are_answered_with_the_known() -> None:
+    with pytest.raises(DataError, match="unknown points 'nope'") as error:
+        open_data("points:nope")
+    assert str(error.value.hint).startswith("known point sets: checkerboard, grid")
 
 
 # -- held-out part ----------------------------------------------------------------------------------------

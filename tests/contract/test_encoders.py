@@ -205,7 +205,7 @@ def test_pixels(digits: Sets) -> None:
 @pytest.mark.parametrize(
     ("features", "message", "hint"),
     [
-        ("pixel", "'pixel' is no encoder", "did you mean 'pixels'"),
+        ("pixel", "'pixel' is no encoder", "FILE.onnx; did you mean 'pixels'?"),
         ("inception", "'inception' is no encoder", "a file, FILE.onnx"),
         ("none.onnx", "cannot read none.onnx: No such file", "path of an .onnx file"),
         ("none.onnx:scale", "'scale' is no FIELD=VALUE", "scale=unit"),

@@ -458,8 +458,11 @@ def test_a_metric_that_fails_is_named(run: Path, monkeypatch: pytest.MonkeyPatch
         ("RUN guidance=2 weaker=no-such-model", 4, "model"),
         ("RUN sweep=steps values=1.5", 2, "values"),
         ("RUN sweep=steps values=", 2, "values"),
+        ("RUN sweep=ema values=0.03,0.5", 2, "values"),
+        ("RUN values=1,2", 2, "values"),
         ("theirs.npz", 2, "data"),
         ("theirs.npz data=digits n=50", 2, "n"),
+        ("single.npz data=digits", 2, "n"),
         ("theirs.npz data=digits label=3", 2, "label"),
         ("theirs.npz data=digits sweep=steps", 2, "sweep"),
         ("theirs.npz data=digits steps=3", 2, "sampling"),
@@ -480,6 +483,7 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     np.savez("theirs.npz", x=digits[0])
     np.savez("wide.npz", x=digits[0][:, :, ::2])
+    np.savez("single.npz", x=digits[0][:1])
     np.savez("named.npz", x=digits[0], y=np.array([*"abcdefghij"])[digits[1]])
     Path("broken.npz").write_bytes(b"PK")
     got, error = refusal(capsys, *line.replace("RUN", str(run)).split())

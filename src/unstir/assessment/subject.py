@@ -151,7 +151,8 @@ def _open_samples(path: Path, request: Evaluation) -> tuple[Subject, Dataset, Da
             train, heldout = open_data(
                 request.data, size=height, channels=train.info.shape[0], heldout=request.heldout
             )
-        x, y, classes, notes = np.asarray(found.x), found.y, found.info.classes, found.info.notes
+        x, y, classes = np.asarray(found.x), found.y, found.info.classes
+        notes = tuple(f"{path}: {note}" for note in found.info.notes)
     if x.shape[1:] != train.items.pixels.shape[1:]:
         raise IncompatibleError(
             f"{path} holds samples of shape {x.shape[1:]}, {request.data} items of {train.items.pixels.shape[1:]}",
@@ -161,7 +162,9 @@ def _open_samples(path: Path, request: Evaluation) -> tuple[Subject, Dataset, Da
     wanted = len(x) if request.n is None else request.n
     if not 2 <= wanted <= len(x):
         raise ConfigError(
-            f"n={wanted}, and {path} holds {len(x):,}", field="n", hint="leave n out to take all"
+            f"n={wanted}, and {path} holds {len(x):,}",
+            field="n",
+            hint="leave n out to take all" if len(x) > 1 else "numbers of samples take 2 or more: give more",
         )
     digest = hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()
     rows = spread(len(x), wanted)

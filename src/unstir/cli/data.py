@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import Layer, settings, take
 from ..errors import ConfigError
-from .common import Arguments, Json, one_subject, require_writable, show, split
+from .common import Arguments, Json, one_subject, require_writable, say, show, split
 
 __all__ = ["data", "report_on"]
 
@@ -29,9 +29,10 @@ def data(arguments: Arguments = None, as_json: Json = False) -> None:
     subjects, pairs = split(arguments)
     files = {key: take(pairs, key) for key in ("sheet", "report", "duplicates")}
     for key in ("sheet", "duplicates"):
-        if files[key] is not None and Path(files[key]).suffix.lower() != ".png":
+        file = files[key]
+        if file is not None and Path(file).suffix.lower() != ".png":
             raise ConfigError(
-                f"{key}={files[key]}: a sheet is written as .png", field=key, hint=f"as in {key}=sheet.png"
+                f"{key}={file}: a sheet is written as .png", field=key, hint=f"as in {key}=sheet.png"
             )
     source = one_subject(subjects, "folder or data set", "unstir data photos/")
     layer = Layer("command line", {"data.source": source, **{f"data.{k}": v for k, v in pairs.items()}})
@@ -66,5 +67,7 @@ def report_on(
         write_atomic(report, "".join(json.dumps(line) + "\n" for line in lines).encode())
     if duplicates is not None and train.info.kind == "image" and repeats.pairs:
         write_atomic(Path(duplicates).expanduser(), encode_png(repeats.sheet()[None]))
+    elif duplicates is not None:
+        say(f"no duplicates: {duplicates} was not written")
     description = describe(train, heldout, repeats)
     show("\n".join(describe_lines(description)), description, as_json)

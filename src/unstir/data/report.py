@@ -154,15 +154,14 @@ def _repeats(found: dict[str, Any] | None) -> list[str]:
     if not found or not found["pairs"]:
         return []
     words = []
-    for code, what in (("equal", "duplicates"), ("alike", "near-duplicates")):
+    for code, what in (("equal", "duplicate"), ("alike", "near-duplicate")):
         pairs = [row for row in found["pairs"] if row["code"] == code]
         if pairs:
             shown = ", ".join(
                 f"{printable(row['of'])} ~ {printable(row['path'])}" for row in pairs[:_PAIRS_SHOWN]
             )
-            others = len({row["of"] for row in pairs})
             more = ", ..." if len(pairs) > _PAIRS_SHOWN else ""
-            words.append(f"{len(pairs):,} {what} of {others:,} other items: {shown}{more}")
+            words.append(f"{len(pairs):,} {what}{'s' * (len(pairs) != 1)}: {shown}{more}")
     if found["leaked"]:
         words.append(
             f"{found['leaked']:,} held-out items are in the training part as well: losses on them say little"

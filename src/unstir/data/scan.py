@@ -116,7 +116,9 @@ def labels_of(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...],
     tops = [parts[depth] if len(parts) > depth else None for parts in folders]
     loose = tops.count(None)
     if loose == len(tops):
-        alone = f"a single sub-folder, {printable(folders[0][0])}" if folders and folders[0] else "no sub-folders"
+        alone = (
+            f"a single sub-folder, {printable(folders[0][0])}" if folders and folders[0] else "no sub-folders"
+        )
         return None, (), (f"{alone}, so no labels",)
     if loose:
         return None, (), (f"no labels: {loose:,} of {len(tops):,} images lie outside the sub-folders",)

@@ -58,9 +58,7 @@ def encoder_for(
     if found := ONNX.fullmatch(features):
         return OnnxEncoder(found["path"], _reading(found["fields"]), train.info.classes)
     hint = did_you_mean(features, ["auto", "pixels"], "encoder")
-    raise ConfigError(
-        f"'{features}' is no encoder", field="features", hint=f"{hint}; a network of your own is FILE.onnx"
-    )
+    raise ConfigError(f"'{features}' is no encoder", field="features", hint=f"give a file, FILE.onnx; {hint}")
 
 
 def _reading(fields: str | None) -> Reading:

@@ -36,6 +36,11 @@ class Space(NamedTuple):
         """The training items nearest to the samples."""
         return nearest(self.drawn, self.train, mirrored=self.mirrored)
 
+    def from_mean(self) -> np.ndarray:
+        """float64 (n,): the distances of the samples to the mean of the training items."""
+        mean = self.train.mean(0, dtype=np.float64)
+        return np.array([((x - mean) ** 2).mean() ** 0.5 for x in self.drawn])
+
     def yardstick(self) -> tuple[Neighbours, str, int]:
         """How near items come that are no copies; what these are, held-out items where they are enough, else each
         training item and the others; and how often each such distance occurs: of those two nearest to each other
@@ -48,7 +53,7 @@ class Space(NamedTuple):
             )
         own = at_most(np.arange(len(self.train)), MOST)
         found = nearest(self.train[own], self.train, mirrored=self.mirrored, own=own)
-        return found, "training items, each against the others", 2
+        return found, "training items", 2
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,11 @@ class Memorisation(Metric):
 
     With d_1 and d_2 the distances of a sample to the nearest two training items, mirror images being the same picture,
 
-        copied:     d_1 < the `quantile` of d_1 among held-out items
+        copied:     d_1 < the `quantile` of d_1 among held-out items, and d_1 < the distance to the mean of all
         memorised:  d_1 / d_2 < `ratio`
 
-    As many samples of a model that does not copy are below the quantile as it says: the k-th smallest of m distances
+    Empty samples are near to everything, and nearest to the mean: they are no copies. As many samples of a model that
+    does not copy are below the quantile as it says: the k-th smallest of m distances
     has k / (m + 1) of all others below it. Where few items were held out, the distance of each training item to the
     others stands in for theirs. Training items that repeat others are left out: the second of two would hide that
     the first was memorised; so are held-out items that repeat a training item.
@@ -98,7 +104,8 @@ class Memorisation(Metric):
         for ending, space in spaces.items():
             found, digest = space.samples(), evidence.encoder.digest if ending else ""
             usual = evidence.once(f"yardstick{ending}", space.yardstick)
-            more, said = self._judged(found, *usual, len(kept), ending, digest)
+            near = found.distance < space.from_mean()
+            more, said = self._judged(found, near, *usual, len(kept), ending, digest)
             numbers += more
             words += said
             order = np.lexsort((found.distance, _ratio(found)))[:SHOWN]
@@ -111,6 +118,7 @@ class Memorisation(Metric):
     def _judged(
         self,
         found: Neighbours,
+        near: np.ndarray,
         usual: Neighbours,
         who: str,
         times: int,
@@ -128,7 +136,7 @@ class Memorisation(Metric):
         _, most = wilson(chance, m)
         kind: dict[str, Any] = {"against": against, "better": "low", "features": digest}
         copied = share(
-            f"copied{ending}", found.distance < bound, **kind,
+            f"copied{ending}", near & (found.distance < bound), **kind,
             note=f"nearer to a training item than {bound:.3g}; a model that does not copy: {expected:.1%}, "
             f"by the distances of {m:,} {who}",
         )  # fmt: skip
@@ -138,9 +146,10 @@ class Memorisation(Metric):
         )  # fmt: skip
         words = []
         if copied.low is not None and copied.low > expected + spread:
+            among = " to one another" if who == "training items" else ""
             words.append(
                 f"{copied.value:.0%} of the samples copy a training item{where}: they are nearer to one than "
-                f"{1 - expected:.0%} of {who} are; chance would be {expected:.1%}"
+                f"{1 - expected:.0%} of {who} are{among}; chance would be {expected:.1%}"
             )
         if memorised.low is not None and memorised.low > most:
             words.append(

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from .. import config
 from ..data import Dataset, describe, describe_lines, open_data
 from ..errors import ConfigError, DataError
-from ..evaluate import nearest
+from ..evaluate import Drawn, Evidence, Memorisation, Raw
 from ..files import write_atomic
 from ..modalities.image import encode_png
 from ..networks import ClassifierConfig
@@ -32,6 +31,8 @@ from .results import results
 __all__ = ["write_report"]
 
 _log = logging.getLogger(__name__)
+
+YARDSTICK = 500  # held-out pictures that say how near is near
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #656d76; --line: #d8dee4; --paper: #fff; --card: #f6f8fa }
@@ -85,12 +86,12 @@ def write_report(run: Path, extra: Mapping[str, Path] | None = None, samples: in
     drawn = pipe.sample(n=n, seed=1000, exact=False) if free else None
     parts = [
         _head(run, pipe, records, judge),
+        _pictures(run, extra or {}),
         _data(sets),
         _losses(records, judge),
         _levels(records),
         _measured(records, judge),
         results(run / "eval"),
-        _pictures(run, extra or {}),
         _neighbours(drawn, *sets) if drawn and sets and pipe.config.kind == "image" else "",
         _timings(pipe, records, drawn),
         _next(run, pipe, str(values.get("task") or "generate")),
@@ -231,29 +232,17 @@ def _pictures(run: Path, extra: Mapping[str, Path]) -> str:
 
 
 def _neighbours(drawn: Samples, train_set: Dataset, heldout: Dataset) -> str:
-    """Samples above their nearest training pictures, and how near is near: held-out pictures as the yardstick."""
-    train = np.asarray(train_set.x)
-    found = nearest(drawn.images, train)
-    shown = min(12, len(drawn))
-    sheet = np.concatenate([drawn.images[:shown], train[found.rows[:shown]]])
-    text = (
-        "Distance to the nearest training picture, in grey levels (root mean square): "
-        f"samples {np.median(found.distance):.1f}"
-    )
-    if len(heldout):
-        unseen = nearest(np.asarray(heldout.x[:500]), train).distance
-        copies = float((found.distance < np.quantile(unseen, 0.01)).mean())
-        text += (
-            f", held-out pictures {np.median(unseen):.1f} (medians). {copies:.0%} of the samples are nearer to a "
-            "training picture than 99% of the held-out pictures are; a model that does not copy has about 1%."
-        )
-    return (
-        "<h2>Nearest training pictures</h2>"
-        + figure(
-            encode_png(sheet, columns=shown), "above: samples; below: the training picture nearest to each"
-        )
-        + f'<p class="note">{html.escape(text)}</p>'
-    )
+    """The samples nearest to training pictures, and how many are too near: 500 held-out pictures are the yardstick."""
+    some = Dataset(heldout.info.source, heldout.items, heldout.rows[:YARDSTICK])
+    seeds = drawn.seeds[0], drawn.seeds[-1]
+    evidence, audit = Evidence(train_set, some, Raw(), Drawn(drawn.images, None, seeds)), Memorisation()
+    if audit.lacks(evidence):
+        return ""
+    finding = audit.measure(evidence)
+    sheets = "".join(figure(encode_png(sheet[None]), text) for text, sheet in finding.sheets.items())
+    said = "; ".join(f"{number.name} {number.value:.0%}, {number.note}" for number in finding.numbers)
+    note = f"Of {len(drawn)} samples: {said}. unstir evaluate looks at more of them, and at features."
+    return f'<h2>Nearest training pictures</h2>{sheets}<p class="note">{html.escape(note)}</p>'
 
 
 def _timings(pipe: Pipeline, records: Sequence[Mapping[str, Any]], drawn: Samples | None) -> str:

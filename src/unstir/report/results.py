@@ -38,9 +38,9 @@ def _one(folder: Path, document: Mapping[str, Any], opened: bool) -> str:
     title = " · ".join(
         [
             str(document.get("model", "model")),
-            f"{document.get('n', 0):,} samples",
+            *([f"{document['n']:,} samples"] if document.get("n") else []),
             *([f"sweep over {sweep['over']}"] if sweep else []),
-            str(document.get("date", "")),
+            str(document.get("date", ""))[:16].replace("T", " "),
         ]
     )
     words = [*document.get("notes", ()), *(sweep.get("words", ()) if sweep else ())]
@@ -105,6 +105,10 @@ def _sweep(sweep: Mapping[str, Any]) -> str:
 
 def _finding(folder: Path, finding: Mapping[str, Any]) -> str:
     parts = [_sentences(finding.get("words", ()))]
+    for caption, name in (finding.get("sheets") or {}).items():
+        path = folder / Path(str(name)).name  # never outside of the folder
+        if path.is_file():
+            parts.append(figure(path.read_bytes(), caption))
     if rows := finding.get("rows"):
         head = list(rows[0])
         parts.append(table(head, ([row.get(word) for word in head] for row in rows[:ROWS])))
@@ -113,10 +117,6 @@ def _finding(folder: Path, finding: Mapping[str, Any]) -> str:
     curves = [Curve(name, *_known(points)) for name, points in (finding.get("curves") or {}).items()]
     if curves:
         parts.append(plot(curves, "", ""))
-    for caption, name in (finding.get("sheets") or {}).items():
-        path = folder / Path(str(name)).name  # never outside of the folder
-        if path.is_file():
-            parts.append(figure(path.read_bytes(), caption))
     return "".join(parts)
 
 
