@@ -79,7 +79,7 @@ def test_thirty_duplicates_among_three_thousand(capsys: pytest.CaptureFixture[st
     assert main(["data", "photos/"]) == 0
     text = capsys.readouterr().out
     assert "15 duplicates: 0097.png ~ copy-01.png, " in text
-    assert "near-duplicates of" in text
+    assert "near-duplicates: " in text
     assert "0000.png ~ copy-00.jpg" in text
     assert f"{repeats['leaked']} held-out items" in text
 
