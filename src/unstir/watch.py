@@ -30,7 +30,7 @@ from .evaluate import (
     encoder_for,
     heldout_loss,
 )
-from .files import write_atomic
+from .files import remove_leftovers, write_atomic
 from .modalities.image import encode_png, per_class
 from .pipeline import Pipeline
 from .recipes import Recipe
@@ -238,7 +238,7 @@ class Watch:
     Args:
         job: what is trained.
         trainer: how far it is.
-        run: its directory; the link `best` in it is set right, should a crash have come between.
+        run: its directory; the link `best` and samples/ in it are set right, should a crash have come between.
         metrics: its log, which holds what was measured so far.
         examination: how samples are measured; None: they are not.
     """
@@ -255,6 +255,7 @@ class Watch:
         if best is not None and not (run / f"checkpoints/step-{best.step}").is_dir():
             self.judge.best = best = None  # lost: the best is one that can be used
         mark_best(run, best.step if best else None)
+        remove_leftovers(run / "samples")  # of a writer that was killed
 
     def __call__(self, step: int) -> bool:
         """Measure and draw what is due after `step`; whether it is the best so far."""

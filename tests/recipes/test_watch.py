@@ -499,3 +499,13 @@ def test_curves_lie_inside_their_plot(name: str, log: bool) -> None:
 
 def test_nothing_is_said_to_be_nothing() -> None:
     assert "Nothing was measured" in plot([Curve("a", [], [])], "x", "y")
+
+
+def test_what_a_killed_writer_left_among_the_previews_goes(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train("digits", run, "steps=2") == 0
+    left = run / "samples" / ".step-000002.png.tmp-1"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"half of a picture")
+    assert resume(run, "steps=3") == 0
+    assert not left.exists()

@@ -106,7 +106,8 @@ class Averages:
             warning.
     """
 
-    def __init__(self, checkpoint: Path) -> None:
+    def __init__(self, checkpoint: str | Path) -> None:
+        checkpoint = Path(checkpoint)
         self.run = checkpoint.parents[1]
         if problems := verify_folder(checkpoint):
             raise CheckpointError(
