@@ -25,6 +25,7 @@ from unstir import files
 from unstir.cli import main
 from unstir.codecs import Scale
 from unstir.tensors import load_tensors
+from unstir.model import find_model
 from unstir.train import Trainer, load_latest
 
 STEPS = 30
@@ -98,7 +99,7 @@ def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
             assert process.wait() == -signal.SIGKILL
             kills.append(step(run))
             if load_latest(run) is not None:
-                assert (run / "checkpoints/last/model.safetensors").exists()
+                assert find_model(run).is_file()  # the link may not be there yet; the checkpoint is found
             continue
         assert code == 0
         assert outcome(run) == expected
