@@ -24,8 +24,8 @@ from tiny import TINY, child, ended, outcome, records, resume, step, train, wait
 from unstir import files
 from unstir.cli import main
 from unstir.codecs import Scale
-from unstir.tensors import load_tensors
 from unstir.model import find_model
+from unstir.tensors import load_tensors
 from unstir.train import Trainer, load_latest
 
 STEPS = 30
