@@ -47,13 +47,12 @@ from .train import (
     Snapshots,
     StopSignals,
     Trainer,
-    Training,
     TrainStep,
     load_latest,
     network_dtype,
 )
 from .train.progress import duration
-from .watch import Examination, Judge, Watch, check, end_early, ended, read_metrics, restored
+from .watch import Examination, Watch, check, end_early, ended, judged, read_metrics, restored
 
 __all__ = ["Job", "Stopped", "Workload", "fit", "listing", "plan", "read_metrics", "resume", "train"]
 
@@ -578,13 +577,10 @@ def _row(run: Path) -> dict[str, Any]:
 
 
 def _best(training: Mapping[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
-    name = training.get("best", "heldout_loss")
-    judge = Judge(Training(best=name, copies=training.get("copies")))
-    for record in records:
-        judge(record)
+    judge = judged(training, records)
     if judge.best is None:
         return {}
-    return {"best": name, "best_step": judge.best.step, "best_value": judge.best.value}
+    return {"best": judge.number, "best_step": judge.best.step, "best_value": judge.best.value}
 
 
 def _free(root: Path, source: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,6 +51,7 @@ __all__ = [
     "check",
     "end_early",
     "ended",
+    "judged",
     "read_metrics",
     "restored",
 ]
@@ -146,6 +147,15 @@ class Judge:
         else:
             self.back = self.best.step
             self.reason += f"; back to step {self.back}, {self.best.copied or 0:.0%}"
+
+
+def judged(training: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Judge:
+    """The judge of a run with these settings, as its config.yaml has them, after these records."""
+    chosen = {key: training[key] for key in ("best", "patience", "copies") if training.get(key) is not None}
+    judge = Judge(Training(**chosen))
+    for record in records:
+        judge(record)
+    return judge
 
 
 def _better(name: str, value: float, than: float) -> bool:

@@ -30,6 +30,7 @@ from ..train.settings import Training
 from ..train.trainer import Trainer, network_dtype
 from .base import at_most
 from .encoder import Encoder
+from .shares import wilson
 
 __all__ = ["Trained", "trained"]
 
@@ -71,7 +72,7 @@ class Header:
         what = "classifier" if self.classes else "self-supervised encoder"
         if not self.n:
             return f"{what} of {self.data}, never measured: no pictures were held out"
-        low, high = _share(self.right, self.n)
+        low, high = wilson(self.right / self.n, self.n)
         done = "right" if self.classes else f"found again among {self.among} (chance {1 / self.among:.1%})"
         return (
             f"{what} of {self.data}, {self.right / self.n:.1%} ({low:.1%} to {high:.1%}) "
@@ -331,13 +332,6 @@ def _found_again(encoder: Trained, heldout: Dataset) -> tuple[int, int, int]:
         a, b = (F.normalize(encoder._network.features(_view(values, rng.fork(side)))) for side in ("a", "b"))
         right += int(((a @ b.T).argmax(1) == torch.arange(among)).sum())
     return right, len(x), among
-
-
-def _share(right: int, n: int) -> tuple[float, float]:
-    """The 95% interval of a share. Wilson 1927, "Probable Inference", section 2."""
-    z, p = 1.96, right / n
-    centre, reach = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return (centre - reach) / (1 + z**2 / n), (centre + reach) / (1 + z**2 / n)
 
 
 # -- the cache ---------------------------------------------------------------------------------------------

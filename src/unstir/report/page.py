@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import logging
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,9 @@ from ..modalities.image import encode_png
 from ..networks import ClassifierConfig
 from ..pipeline import Pipeline, Samples, load
 from ..runs import NEXT
-from ..train import Training
 from ..train.checkpoint import best_step
 from ..train.progress import duration
-from ..watch import Judge, read_metrics
+from ..watch import Judge, judged, read_metrics
 from .parts import figure, pairs
 from .plot import Curve, plot
 from .results import results
@@ -78,7 +77,7 @@ def write_report(run: Path, extra: Mapping[str, Path] | None = None, samples: in
     pipe = load(run, device)
     records = read_metrics(run)
     sets = _opened(values.get("data") or {})
-    judge = _judge(values.get("training") or {}, records)
+    judge = judged(values.get("training") or {}, records)
     free = pipe.config.spatial is None and not isinstance(pipe.config.network, ClassifierConfig)
     trained_on = str((values.get("training") or {}).get("device"))
     speed = next((r["per_second"] for r in reversed(records) if r.get("per_second")), 0.0)
@@ -116,14 +115,6 @@ def _opened(settings: Mapping[str, Any]) -> tuple[Dataset, Dataset] | None:
     except (DataError, ConfigError) as error:
         _log.warning("the report is without the data: %s", error.message)
         return None
-
-
-def _judge(training: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Judge:
-    chosen = {key: training[key] for key in ("best", "patience", "copies") if training.get(key) is not None}
-    judge = Judge(Training(**chosen))
-    for record in records:
-        judge(record)
-    return judge
 
 
 def _affordable(pipe: Pipeline, speed: float, seconds: float = 5.0) -> int:
