@@ -196,7 +196,7 @@ def restore(
             keys = keys.fork("particle", torch.arange(particles).repeat(len(samples)))
             here = replace(measurement, y=measurement.y[rows // copies])
             spatial = None if method else told(pipe, here, like)
-            cond = pipe.condition(pipe.no_labels(len(rows)), spatial)
+            cond = pipe.condition(pipe.nothing(len(rows)), spatial)
             denoiser = Posterior(pipe.denoiser, here, method) if method else pipe.denoiser
             x = pipe.denoiser.process.prior((len(rows), *like.shape[1:]), keys.fork("prior"), torch.float32)
             x = sample(denoiser, chosen.solver, nodes, x, cond=cond, rng=keys.fork("solver"))
@@ -323,7 +323,7 @@ def cost(task: Task, n: int, forward: float, backward: float) -> float:
 def measured_cost(pipe: Pipeline, like: Tensor) -> tuple[float, float]:
     """Seconds for one picture of a call and of its gradient, the graph of the former included."""
     x, t = like[:BATCH].clone().requires_grad_(), torch.tensor(0.5, dtype=torch.float64)
-    cond = pipe.condition(pipe.no_labels(len(x)))
+    cond = pipe.condition(pipe.nothing(len(x)))
 
     def seconds(work: Callable[[], object]) -> float:
         work()

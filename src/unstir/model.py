@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
 from .classifier import NoisyClassifier
-from .codecs import IdentityConfig, ScaleConfig
+from .codecs import Codec, IdentityConfig, Latent, LatentConfig, ScaleConfig
 from .denoiser import Preconditioned
-from .embedders import Augmentation, LabelConfig, Patches, Spatial
+from .embedders import Augmentation, Label, LabelConfig, Patches, Prompt, PromptConfig, Spatial
 from .errors import CheckpointError, ConfigError, IncompatibleError, did_you_mean
 from .files import MANIFEST, read_header, sha256, verify_file, write_atomic
 from .guidance import Linear, Rule
@@ -30,13 +30,18 @@ from .train import Averages
 __all__ = [
     "FORMAT",
     "Defaults",
+    "Model",
     "ModelConfig",
+    "Module",
     "ema_addresses",
     "find_model",
     "read_model",
     "run_of",
     "write_model",
 ]
+
+Module: TypeAlias = Preconditioned | NoisyClassifier | Latent
+"""What a model file holds the weights of."""
 
 FORMAT = 1
 """Version of the model file; a newer one is refused."""
@@ -83,17 +88,23 @@ class Defaults:
 class ModelConfig:
     """Everything but the weights: what the header of a model file holds."""
 
-    network: NetworkConfig | ClassifierConfig
-    """A classifier's network makes it a classifier of noisy data, which guides and generates nothing."""
+    network: NetworkConfig | ClassifierConfig | LatentConfig
+    """A classifier's network makes it a classifier of noisy data, which guides, an autoencoder's a codec, in whose
+    space others generate; neither generates by itself."""
     schedule: Schedule
     parameterization: Parameterization
     sigma_data: float
-    codec: ScaleConfig | IdentityConfig
+    codec: ScaleConfig | IdentityConfig | LatentConfig
+    """A learned one's weights are in the same file."""
     shape: tuple[int, ...]
     """(C, *S) of x_0."""
+    data_shape: tuple[int, ...] = ()
+    """(C, *S) of the data where the codec makes another shape of it; () = that of x_0."""
     classes: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
     embedder: LabelConfig | None = None
+    prompt: PromptConfig | None = None
+    """How it reads prompts; None: it was trained without captions."""
     spatial: Spatial | None = None
     """What it is told of a picture that it restores; None: it generates freely."""
     augment: Augmentation | None = None
@@ -107,17 +118,32 @@ class ModelConfig:
     source: str = ""
     """The name of the data it was trained on."""
 
-    def build(self, dtype: torch.dtype | None = None) -> Preconditioned | NoisyClassifier:
-        """The denoiser, or the classifier, with fresh weights."""
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(C, *S) of the data as it is stored."""
+        return self.data_shape or self.shape
+
+    def build(self, dtype: torch.dtype | None = None) -> Module:
+        """The denoiser, the classifier or the codec, with fresh weights."""
+        if isinstance(self.network, LatentConfig):
+            codec = self.network.build()
+            codec.to(memory_format=memory_format(self.network.axes))  # type: ignore[call-overload]
+            codec.dtype = dtype
+            return codec
         process = Gaussian(self.schedule.build())
         if isinstance(self.network, ClassifierConfig):
             classifier = self.network.build(self.shape[0], self.shape[1:], len(self.classes))
             return NoisyClassifier(classifier, process, self.sigma_data, dtype)
-        embedder = self.embedder.build(len(self.classes)) if self.embedder and self.classes else None
+        embedder: Label | Prompt | None = None
+        if self.prompt is not None:
+            embedder = self.prompt.build()
+        elif self.embedder and self.classes:
+            embedder = self.embedder.build(len(self.classes))
         augmentation = self.augment.width if self.augment else 0
-        width = (self.embedder.width if self.embedder and self.classes else 0) + augmentation
+        width = (embedder.width if embedder else 0) + augmentation
+        tokens = embedder.token_width if isinstance(embedder, Prompt) else 0
         out = self.shape[0] * (2 if self.variance else 1)
-        network = self.network.build(self.shape[0], self.shape[1:], width, out)
+        network = self.network.build(self.shape[0], self.shape[1:], width, out, tokens)
         network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
         return Preconditioned(
             network,
@@ -132,27 +158,46 @@ class ModelConfig:
         )
 
 
-def write_model(path: Path, name: str, config: ModelConfig, module: torch.nn.Module) -> None:
+class Model(NamedTuple):
+    """What is in a model file."""
+
+    name: str
+    config: ModelConfig
+    module: Module
+    codec: Codec
+
+
+def write_model(path: Path, model: Model) -> None:
     """Write weights and config at `path`; not atomic, for use inside one atomic write."""
-    document = {"format": FORMAT, "name": name, "config": dump(config, ModelConfig)}
-    save_tensors(path, module.state_dict(), {"unstir": document})
+    document = {"format": FORMAT, "name": model.name, "config": dump(model.config, ModelConfig)}
+    save_tensors(path, _weights(model), {"unstir": document})
 
 
-def read_model(path: Path) -> tuple[str, ModelConfig, Preconditioned | NoisyClassifier]:
-    """The model's name, its config, and its module with its weights.
+def _weights(model: Model) -> dict[str, torch.Tensor]:
+    """The tensors of the file: the module's without what only its training needs, and those of a learned codec."""
+    of_training = ("critic.",)
+    module = {k: x for k, x in model.module.state_dict().items() if not k.startswith(of_training)}
+    return module | {f"codec.{k}": x for k, x in model.codec.state_dict().items()}
+
+
+def read_model(path: Path) -> Model:
+    """The model in a file.
 
     Raises:
         CheckpointError: the file is missing, damaged, not ours or newer than this unstir.
     """
-    name, config, module = _described(path)
+    model = _described(path)
     if problem := verify_file(path):
         raise CheckpointError(problem, field=str(path), hint="use an earlier checkpoint: RUN@STEP")
-    module.load_state_dict(load_tensors(path, module.state_dict()))
-    return name, config, module
+    tensors = load_tensors(path, _weights(model))
+    model.module.load_state_dict({k: x for k, x in tensors.items() if not k.startswith("codec.")})
+    codec = {k.removeprefix("codec."): x for k, x in tensors.items() if k.startswith("codec.")}
+    model.codec.load_state_dict(codec)
+    return model
 
 
-def _described(path: Path) -> tuple[str, ModelConfig, Preconditioned | NoisyClassifier]:
-    """The model's name and config, from the header of its file, and its module without its weights yet."""
+def _described(path: Path) -> Model:
+    """The model from the header of its file, without its weights yet."""
     text = read_header(path).metadata.get("unstir")
     if text is None:
         raise CheckpointError(
@@ -173,7 +218,7 @@ def _described(path: Path) -> tuple[str, ModelConfig, Preconditioned | NoisyClas
         )
     try:
         config = read_settings(settings, ModelConfig)
-        return name, config, config.build()
+        return Model(name, config, config.build(), config.codec.build())
     except Exception as error:  # settings of a strange file may make any part object in its own way
         raise CheckpointError(f"{path}: its settings describe no model: {error}", field=str(path)) from error
 
@@ -194,6 +239,11 @@ def find_model(model: str | Path, root: Path = Path("runs")) -> Path:
     address = _address(model, root)
     checkpoint = _checkpoint(address, root)
     return checkpoint / "model.safetensors" if address.ema is None else _averaged(checkpoint, address.ema)
+
+
+def memory_format(axes: int) -> torch.memory_format:
+    """The memory format that convolutions over so many axes are fastest in."""
+    return {2: torch.channels_last, 3: torch.channels_last_3d}.get(axes, torch.contiguous_format)
 
 
 def run_of(path: Path) -> Path | None:

@@ -22,22 +22,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import __version__, config, recipes
-from .classifier import NoisyClassifier
-from .codecs import Codec, IdentityConfig, ScaleConfig
+from .codecs import Codec, IdentityConfig, Latent, LatentConfig, ScaleConfig
 from .condition import Batch, Condition
 from .data import Dataset, Info, Loader, describe, describe_lines, open_data
+from .data.latents import encoded
 from .denoiser import Preconditioned
-from .embedders import Label, LabelConfig, LowResolution
+from .embedders import Label, LabelConfig, LowResolution, Prompt, PromptConfig
+from .embedders.weighting import escape
 from .errors import CheckpointError, ConfigError, DataError, DeviceError
 from .files import Lock, read_json, require_space, write_atomic
-from .model import Defaults, ModelConfig
+from .model import Defaults, ModelConfig, Module
 from .networks.base import count_parameters
-from .pipeline import Pipeline
+from .pipeline import Pipeline, load
 from .recipes import Recipe
+from .recipes.image import mirrors
 from .rng import Rng
 from .spec import dump
 from .train import (
@@ -83,11 +86,15 @@ FREE_ON_RESUME = (
 EXTENDS = ("training.steps", "training.time", "training.patience", "training.copies")
 """What of them lets a run go on that has ended."""
 
+STATISTICS = 1_000
+"""Items, evenly spread, that the mean and deviation of latents are measured on."""
+
 NEXT = {
     "generate": "sample {}",
     "classifier": "sample MODEL classifier={} label=...",
     "upscale": "upscale {} small.png",
     "inpaint": "edit {} picture.png mask=mask.png",
+    "autoencoder": "train DATA codec={}",
 }
 """What is done with a model of each task."""
 
@@ -123,11 +130,33 @@ class Job:
     heldout: Dataset
     pipeline: Pipeline
     device: torch.device
+    latents: tuple[Dataset, Dataset] | None = None
+    """Both sets in the latent space that the model works in, where there is one."""
 
     @property
-    def module(self) -> Preconditioned | NoisyClassifier:
+    def module(self) -> Module:
         """What is trained."""
         return self.pipeline.module
+
+    def _seen(self, data: Dataset) -> Dataset:
+        """The set as the module sees it."""
+        if self.latents is None:
+            return data
+        return self.latents[0] if data is self.train_set else self.latents[1]
+
+    def average(self, name: str) -> Pipeline:
+        """What is trained, as it would be used now; an autoencoder with the statistics of its latents."""
+        made = self.pipeline
+        pipe = Pipeline(made.config, made.module, name=name, codec=made.codec)
+        if isinstance(made.module, Latent):
+            rows = np.linspace(0, len(self.train_set) - 1, min(STATISTICS, len(self.train_set))).astype(
+                np.int64
+            )
+            x = [self.train_set.take(some)[0] for some in np.array_split(rows, max(1, len(rows) // 64))]
+            shift, scale = made.module.statistics(x)
+            network = replace(made.module.config, shift=shift, scale=scale)
+            pipe.config = replace(made.config, network=network)
+        return pipe
 
     def batches(self, data: Dataset, *, training: bool) -> Callable[[int, int], Batch]:
         """(first, n) -> the batch of samples first..first+n-1: in training order, or as they lie."""
@@ -136,22 +165,29 @@ class Job:
         augment, patches = self.recipe.augment, self.recipe.patches
         embedder = self.module.embedder if isinstance(self.module, Preconditioned) else None
         batch_size = _chosen(self.recipe.training.batch)
+        data, stored = self._seen(data), self.latents is None
         loader = Loader(data, seed, batch_size, bool(self.recipe.data.flip)) if training else None
+        hidden_share = _chosen(self.recipe.training.drop)
 
         def batch(first: int, n: int) -> Batch:
             index = torch.arange(first, first + n)
+            keys = Rng(torch.full((n,), seed))
             x, y = loader.batch(first, n) if loader else data.take(index.numpy())
+            hidden = keys.fork("drop", index).uniform((n, 1))[:, 0] < (hidden_share if training else 0)
             cond = label = None
             if self.recipe.task == "classifier":
                 label = _required(y).to(device)
             elif isinstance(embedder, Label):
                 y = _required(y)
-                if training:
-                    drop = Rng(torch.full((n,), seed)).fork("drop", index).uniform((n, 1))[:, 0]
-                    y = embedder.drop(y, drop < _chosen(self.recipe.training.drop))
-                cond = embedder(y.to(device))
-            x_0 = _encode(codec, x.to(device))
-            keys = Rng(torch.full((n,), seed))
+                cond = embedder(embedder.drop(y, hidden).to(device))
+            elif isinstance(embedder, Prompt):
+                rows = loader.indices(first, n) if loader else index.numpy()
+                texts = data.caption(rows, keys.fork("caption", index))
+                own = embedder.draw_hidden(keys.fork("drop each", index)) if training else False
+                if not embedder.training:  # captions are texts, not prompts with weights
+                    texts = [escape(text) for text in texts]
+                cond = embedder(texts, hidden[:, None] | own)
+            x_0 = _encode(codec, x.to(device)) if stored else x.to(device)
             if training and augment is not None:
                 x_0, done = augment(x_0, keys.fork("augmentation", index))
                 vector = done if cond is None or cond.vector is None else torch.cat((cond.vector, done), 1)
@@ -194,19 +230,28 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
     )
     info = train_set.info
     device = _device(recipe.training.device)
-    recipe = recipes.resolve(recipe, train_set, device)
+    codec: Codec | None = None
+    latents = None
+    if recipe.codec:
+        codec, recipe, latents = _latent(recipe, train_set, heldout, device, say)
+    seen = latents[0] if latents else train_set
+    recipe = recipes.resolve(recipe, seen, device)
     check(recipe, heldout)
+    reads = bool(recipe.text)
+    labelled = bool(info.classes) and recipe.task != "autoencoder" and not reads
     model = ModelConfig(
         network=_chosen(recipe.network),
         schedule=_chosen(recipe.schedule),
         parameterization=_chosen(recipe.parameterization),
-        sigma_data=round(info.std, 3),
-        codec=ScaleConfig() if info.kind == "image" else IdentityConfig(),
-        shape=info.shape,
+        sigma_data=round(seen.info.std, 3),
+        codec=_codec_config(info, codec),
+        shape=seen.info.shape,
+        data_shape=info.shape if latents else (),
         variance=_chosen(recipe.objective).learns_variance,
-        classes=info.classes,
-        class_counts=info.class_counts,
-        embedder=LabelConfig() if info.classes and recipe.task != "classifier" else None,
+        classes=info.classes if labelled else (),
+        class_counts=info.class_counts if labelled else (),
+        embedder=LabelConfig() if labelled and recipe.task != "classifier" else None,
+        prompt=_prompt(recipe, train_set) if reads else None,
         spatial=recipe.spatial,
         augment=recipe.augment,
         patches=recipe.patches,
@@ -219,7 +264,7 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(recipe.training.seed)  # of the first weights, nothing else
         module = model.build(network_dtype(recipe.training.precision, device)).to(device)
-    pipeline = Pipeline(model, module.eval())
+    pipeline = Pipeline(model, module.eval(), codec=codec)
     # what cannot be sampled is refused before it is trained
     if recipe.task == "generate":
         pipeline.sample(n=1, steps=1, exact=False)
@@ -227,10 +272,46 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         channels = recipe.spatial.channels(info.shape[0])
         restored(pipeline, torch.zeros(1, channels, *info.shape[1:], device=device), steps=1)
     if recipe.training.compile:
-        module.network.compile()
+        (module if isinstance(module, Latent) else module.network).compile()
     for line in _words(train_set, heldout, recipe):
         say(line)
-    return Job(recipe, info, train_set, heldout, pipeline, device)
+    return Job(recipe, info, train_set, heldout, pipeline, device, latents)
+
+
+def _latent(
+    recipe: Recipe, train_set: Dataset, heldout: Dataset, device: torch.device, say: Say
+) -> tuple[Codec, Recipe, tuple[Dataset, Dataset]]:
+    """The codec of the run that the recipe names, what that settles about the data, and both sets encoded."""
+    pipe = load(recipe.codec, device)
+    codec, info = pipe.autoencoder, train_set.info
+    codec.shape(info.shape)  # raises where it is made for other data
+    codec.requires_grad_(False)
+    codec.dtype = network_dtype(recipe.training.precision, device)
+    flip = mirrors(train_set) if recipe.data.flip is None else recipe.data.flip
+    size = info.shape[1] if info.shape[1] == info.shape[2] else None
+    data = replace(recipe.data, flip=flip, size=size, channels=1 if info.shape[0] == 1 else 3)
+
+    @torch.no_grad()
+    def encode(x: Tensor) -> Tensor:
+        return codec.encode(x.to(device))
+
+    both = (
+        encoded(train_set, encode, pipe.digest, flip=flip, say=say),
+        encoded(heldout, encode, pipe.digest, say=say),
+    )
+    return codec, replace(recipe, data=data), both
+
+
+def _codec_config(info: Info, codec: Codec | None) -> ScaleConfig | IdentityConfig | LatentConfig:
+    if isinstance(codec, Latent):
+        return codec.config
+    return ScaleConfig() if info.kind == "image" else IdentityConfig()
+
+
+def _prompt(recipe: Recipe, data: Dataset) -> PromptConfig:
+    """How the model reads, its tokens learned from the captions."""
+    captions = (caption.text for some in data.captions or () for caption in some)
+    return PromptConfig(encoders=recipe.text or ()).learned(captions)
 
 
 def _chosen(value: Any) -> Any:
@@ -241,6 +322,8 @@ def _chosen(value: Any) -> Any:
 
 def _words(train_set: Dataset, heldout: Dataset, recipe: Recipe) -> list[str]:
     task = "class-conditional generation" if train_set.info.classes else "unconditional generation"
+    if recipe.text:
+        task = "generation from text, read by " + ", ".join(map(_word, recipe.text))
     if recipe.task == "classifier":
         task = "telling the classes apart at every noise level"
     elif isinstance(recipe.spatial, LowResolution):
@@ -249,9 +332,19 @@ def _words(train_set: Dataset, heldout: Dataset, recipe: Recipe) -> list[str]:
         task = f"upscaling {scale}x, {width // scale}x{height // scale} -> {width}x{height}"
     elif recipe.task == "inpaint":
         task = "inpainting: filling in what a mask hides"
+    elif isinstance(recipe.network, LatentConfig):
+        shape = recipe.network.shape(train_set.info.shape)
+        ratio = math.prod(train_set.info.shape) / math.prod(shape)
+        task = f"autoencoding: {' x '.join(map(str, shape))}, {ratio:.1f} times fewer values"
+    if recipe.codec:
+        task += f", in the latent space of {recipe.codec}"
     flip = ", mirrored half of the time" if recipe.data.flip else ""
     few = [f"small    {words}" for words in recipes.about_small(recipe, len(train_set))]
     return [*describe_lines(describe(train_set, heldout)), f"task     {task}{flip}", *few]
+
+
+def _word(component: Any) -> str:
+    return type(component).__name__.removesuffix("Config").lower()
 
 
 def _device(name: str | None) -> torch.device:
@@ -497,9 +590,8 @@ def _loop(
     meta = {"fingerprint": job.info.fingerprint}
 
     def model_file(path: Path) -> None:
-        pipe = Pipeline(job.pipeline.config, job.module, name=run.name)
         with trainer.ema.average():
-            pipe.write(path)
+            job.average(run.name).write(path)
 
     with ExitStack() as stack:
         metrics = stack.enter_context(MetricsLog(run / "metrics.jsonl", trainer.step))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .assessment import draw
+from .codecs.latent import cropped
 from .data import Dataset
 from .errors import CheckpointError, ConfigError, NumericError, UnstirError, did_you_mean
 from .evaluate import (
@@ -294,7 +295,7 @@ class Watch:
         return self.judge(record)
 
     def _pipeline(self) -> Pipeline:
-        return Pipeline(self.job.pipeline.config, self.job.module, name=self.run.name)
+        return self.job.average(self.run.name)
 
     def _heldout(self) -> bool:
         job, objective = self.job, self.job.recipe.objective
@@ -331,14 +332,37 @@ class Watch:
         try:
             with self.trainer.ema.average():
                 path = self.run / "samples" / f"step-{self.trainer.step:06d}.png"
-                if job.recipe.spatial is None:
-                    self._pipeline().sample(n=16, seed=0).save(path)
+                if job.recipe.task == "autoencoder":
+                    _reconstruct(job, self._pipeline(), path)
+                elif job.recipe.spatial is None:
+                    self._pipeline().sample(n=16, seed=0, prompt=_prompts(job, 16)).save(path)
                 else:
                     _compare(job, self._pipeline(), path)
         except (CheckpointError, NumericError) as error:  # a picture less is no reason to lose the run
             _log.warning("no preview at step %d: %s", self.trainer.step, error)
         finally:
             job.module.train(training)
+
+
+def _prompts(job: Job, n: int) -> list[str] | None:
+    """Captions that are kept aside, or of the training data; None where the model does not read."""
+    if job.pipeline.config.prompt is None:
+        return None
+    texts = [text for text in (job.heldout if len(job.heldout) else job.train_set).texts or () if text]
+    return [texts[k * len(texts) // n] for k in range(n)] if texts else None
+
+
+def _reconstruct(job: Job, pipe: Pipeline, path: Path, n: int = 12) -> None:
+    """A sheet of pictures, and what is left of them after encoding and decoding."""
+    data = job.heldout if len(job.heldout) else job.train_set
+    rows = np.linspace(0, len(data) - 1, min(n, len(data))).astype(np.int64)
+    x, _ = data.take(rows)
+    codec = pipe.autoencoder
+    with torch.no_grad():
+        again = cropped(codec.decode(codec.encode(x.to(pipe.device))).cpu(), tuple(x.shape[1:]))
+    pictures = {name: y.movedim(1, -1).numpy() for name, y in (("true", x), ("decoded", again))}
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, encode_png(per_class(pictures)[None]))
 
 
 def _compare(job: Job, pipe: Pipeline, path: Path, n: int = 12) -> None:
@@ -357,7 +381,7 @@ def _compare(job: Job, pipe: Pipeline, path: Path, n: int = 12) -> None:
 def restored(pipe: Pipeline, spatial: Tensor, **settings: Any) -> Tensor:
     """x_0 of seed 0, 1, ... for what is told of pictures (B, C, H, W); of their class nothing is."""
     n, chosen = len(spatial), pipe.chosen(settings)
-    denoiser, cond = pipe.guided(chosen, pipe.no_labels(n), spatial=spatial)
+    denoiser, cond = pipe.guided(chosen, pipe.nothing(n), spatial=spatial)
     denoiser.check(chosen.solver)
     keys, shape = Rng.of(0, n).to(pipe.device), (n, *pipe.config.shape)
     x = pipe.denoiser.process.prior(shape, keys.fork("prior"), torch.float32, pipe.device)

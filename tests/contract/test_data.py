@@ -214,13 +214,13 @@ def test_captions_beside_the_images(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_bytes(b"caf\xe9")
     (tmp_path / "9.txt").write_text("of nothing")
     items = read_folder(tmp_path)
-    assert items.captions == ["a red fox", None, None, None]
+    assert items.captions == [(Caption("a red fox"),), (), (), ()]
     notes = " ".join(items.notes)
     assert "1.txt (no UTF-8 at byte 3)" in notes
     assert "captions for 1 of 4" in notes
     assert "1 .txt files have no image" in notes
     (tmp_path / "0.txt").write_text("a blue fox")
-    assert read_folder(tmp_path).captions == ["a blue fox", None, None, None]
+    assert read_folder(tmp_path).captions == [(Caption("a blue fox"),), (), (), ()]
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_emoji(size: int | None) -> None:
     assert len(train) + len(heldout) == 1898
     assert len(train.info.classes) == 9
     captions = dict(
-        zip(train.names + heldout.names, (train.captions or []) + (heldout.captions or []), strict=True)
+        zip(train.names + heldout.names, (train.texts or []) + (heldout.texts or []), strict=True)
     )
     assert captions["\N{FOX FACE}"] == "fox"
     assert all(captions.values())

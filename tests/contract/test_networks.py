@@ -14,37 +14,50 @@ from unstir import networks, spec
 from unstir.condition import Condition
 from unstir.embedders import Label, LabelConfig
 from unstir.errors import ConfigError, IncompatibleError
-from unstir.networks import AutoencoderConfig, DiTConfig, MLPConfig, UNetConfig
+from unstir.layers import NoiseEmbedding, conv, patchify, unpatchify
+from unstir.networks import AutoencoderConfig, DiTConfig, MLPConfig, MMDiTConfig, UNetConfig
 from unstir.networks.base import Network, NetworkConfig, count_flops, count_parameters
-from unstir.networks.layers import NoiseEmbedding, conv, patchify, unpatchify
 
 SMALL: dict[str, NetworkConfig] = {
     "UNet": UNetConfig(widths=(16, 32), blocks=1, attention=1, head_width=8, embedding=32),
     "DiT": DiTConfig(patch=2, width=48, depth=2, heads=2, expansion=2, embedding=32),
+    "MMDiT": MMDiTConfig(patch=2, width=48, depth=2, heads=2, expansion=2, embedding=32),
     "Autoencoder": AutoencoderConfig(widths=(32, 48), bottleneck=48, embedding=32),
     "MLP": MLPConfig(width=48, depth=2, embedding=32),
 }
 SIZES = {0: (), 1: (12,), 2: (8, 8), 3: (4, 4, 4)}
 ODD_SIZES = {0: (), 1: (17,), 2: (5, 7), 3: (3, 5, 7)}
 CHANNELS, CLASSES, BATCH = 2, 3, 6
+TOKENS, LENGTH = 5, 4
+ONLY_TOLD = {"MMDiT"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of network in a number of dimensions."""
+    """A kind of network in a number of dimensions, that is told tokens or not."""
 
     kind: str
     dims: int
+    told: bool = False
 
-    def build(self, **changes: int) -> Network:
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.dims}d" + "-told" * self.told
+
+    def build(self, **changes: int | str) -> Network:
         torch.manual_seed(0)
-        network = replace(SMALL[self.kind], **changes).build(CHANNELS, SIZES[self.dims], CLASSES)
+        config = replace(SMALL[self.kind], **changes)
+        network = config.build(CHANNELS, SIZES[self.dims], CLASSES, tokens=TOKENS * self.told)
         return network.to(memory_format=network.memory_format)
 
     def inputs(self, shape: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor, Condition]:
         torch.manual_seed(1)
         x = torch.randn(BATCH, CHANNELS, *(SIZES[self.dims] if shape is None else shape))
-        return x, torch.linspace(-4, 4, BATCH), Condition(vector=torch.eye(CLASSES).repeat(2, 1))
+        cond = Condition(vector=torch.eye(CLASSES).repeat(2, 1))
+        if self.told:
+            lengths = torch.tensor([4, 1, 3, 2, 4, 0])
+            mask = torch.arange(LENGTH) < lengths[:, None]
+            cond = replace(cond, tokens=torch.randn(BATCH, LENGTH, TOKENS), mask=mask)
+        return x, torch.linspace(-4, 4, BATCH), cond
 
 
 def exported() -> Iterator[Case]:
@@ -52,11 +65,20 @@ def exported() -> Iterator[Case]:
     for word in networks.__all__:
         network = getattr(networks, word)
         if isinstance(network, type) and issubclass(network, Network):
-            yield from (Case(word, dims) for dims in network.axes)
+            for dims in network.axes:
+                if word not in ONLY_TOLD:
+                    yield Case(word, dims)
+                if network.attends:
+                    yield Case(word, dims, told=True)
 
 
-@pytest.fixture(params=exported(), ids=lambda case: f"{case.kind}-{case.dims}d")
+@pytest.fixture(params=exported(), ids=str)
 def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture(params=(case for case in exported() if case.told), ids=str)
+def told(request: pytest.FixtureRequest) -> Case:
     return request.param
 
 
@@ -79,7 +101,8 @@ def test_any_size_keeps_shape_and_dtype(case: Case, precision: torch.dtype) -> N
     for size in {SIZES[case.dims], ODD_SIZES[case.dims], (1,) * case.dims}:
         x, noise, cond = case.inputs(size)
         if precision == torch.float64:
-            network, x, noise, cond = network.double(), x.double(), noise.double(), cond.map(Tensor.double)
+            network, x, noise = network.double(), x.double(), noise.double()
+            cond = cond.map(lambda value: value.double() if value.is_floating_point() else value)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
             y = network(x, noise, cond)
         assert y.shape == x.shape
@@ -141,16 +164,17 @@ def test_spatial_condition_is_seen(case: Case) -> None:
     network = shaken(case.build(spatial_channels=1))
     x, noise, cond = case.inputs()
     picture = torch.randn_like(x[:, :1])
-    first = network(x, noise, Condition(vector=cond.vector, spatial=picture))
-    second = network(x, noise, Condition(vector=cond.vector, spatial=-picture))
+    first = network(x, noise, replace(cond, spatial=picture))
+    second = network(x, noise, replace(cond, spatial=-picture))
     assert first.shape == x.shape
     assert not torch.allclose(first, second)
 
 
-@pytest.mark.parametrize("kind", ["UNet", "DiT"])
-def test_compiles_into_one_graph(kind: str) -> None:
+@pytest.mark.parametrize(
+    "case", [Case("UNet", 2), Case("UNet", 2, True), Case("DiT", 2), Case("MMDiT", 2, True)], ids=str
+)
+def test_compiles_into_one_graph(case: Case) -> None:
     """No Python between the layers that `torch.compile` would have to stop at."""
-    case = Case(kind, 2)
     network = shaken(case.build())
     torch.compiler.reset()
     compiled = torch.compile(network, fullgraph=True, backend="eager")
@@ -166,8 +190,9 @@ def test_wrong_inputs_are_named(case: Case) -> None:
         "x": (more, noise, cond),
         "noise": (x, noise[:-1], cond),
         "cond.vector": (x, noise, None),
-        "cond.spatial": (x, noise, Condition(vector=cond.vector, spatial=x)),
-        "cond.tokens": (x, noise, Condition(vector=cond.vector, tokens=torch.zeros(BATCH, 1, CLASSES))),
+        "cond.spatial": (x, noise, replace(cond, spatial=x)),
+        "cond.tokens": (x, noise, replace(cond, tokens=torch.zeros(BATCH, LENGTH, CLASSES))),
+        "cond.mask": (x, noise, replace(cond, mask=torch.ones(BATCH, LENGTH + 1, dtype=torch.bool))),
     }.items():
         with pytest.raises(IncompatibleError) as error:
             network(*arguments)
@@ -182,9 +207,31 @@ def test_wrong_builds_are_refused() -> None:
         UNetConfig().build(1, ())
     with pytest.raises(IncompatibleError, match="spatial axes"):
         MLPConfig().build(1, (28, 28))
-    for channels, shape, cond_dim in ((0, (8,), 0), (1, (0,), 0), (1, (8,), -1)):
+    for channels, shape, cond_dim, tokens in (
+        (0, (8,), 0, 0),
+        (1, (0,), 0, 0),
+        (1, (8,), -1, 0),
+        (1, (8,), 0, -1),
+    ):
         with pytest.raises(ConfigError, match="got channels"):
-            SMALL["UNet"].build(channels, shape, cond_dim)
+            SMALL["UNet"].build(channels, shape, cond_dim, None, tokens)
+
+
+def test_builds_that_cannot_be_told_tokens_are_refused() -> None:
+    for config, shape in ((MLPConfig(), ()), (AutoencoderConfig(), (8, 8)), (UNetConfig(), (8, 8))):
+        with pytest.raises(IncompatibleError, match="cannot be told tokens") as error:
+            config.build(1, shape, tokens=TOKENS)
+        assert "network.attention=1" in (error.value.hint or "")
+    with pytest.raises(IncompatibleError, match="without text"):
+        MMDiTConfig().build(1, (8, 8))
+
+
+def test_heads_too_narrow_to_rotate_are_refused() -> None:
+    DiTConfig(width=24, heads=6, positions="rope").build(1, (8, 8))
+    with pytest.raises(
+        IncompatibleError, match="4 channels are too narrow to turn a pair for each of 3 axes"
+    ):
+        DiTConfig(width=24, heads=6, positions="rope").build(1, (8, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -200,6 +247,9 @@ def test_wrong_builds_are_refused() -> None:
         (UNetConfig, "spatial_channels", -1),
         (DiTConfig, "patch", 2.5),
         (DiTConfig, "heads", 7),
+        (DiTConfig, "positions", "none"),
+        (MMDiTConfig, "heads", 7),
+        (MMDiTConfig, "positions", 3),
         (AutoencoderConfig, "widths", ()),
         (AutoencoderConfig, "bottleneck", 0),
         (MLPConfig, "width", -1),
@@ -226,7 +276,8 @@ def test_settings_survive_a_round_trip(config: NetworkConfig) -> None:
 
 def test_state_names_are_stable() -> None:
     """These are the names in every saved model: changing one needs a migration."""
-    names = {kind: list(Case(kind, 0 if kind == "MLP" else 2).build().state_dict()) for kind in SMALL}
+    kinds = {kind: Case(kind, 0 if kind == "MLP" else 2, kind in ONLY_TOLD) for kind in SMALL}
+    names = {kind: list(case.build().state_dict()) for kind, case in kinds.items()}
     layers = {kind: sorted({n.rpartition(".")[0] for n in words}) for kind, words in names.items()}
     embed = ["embed.cond", "embed.hidden", "embed.out"]
     residual = ["film.modulation", "first", "second"]
@@ -265,6 +316,27 @@ def test_state_names_are_stable() -> None:
             *(f"{way}.1.0.attention.{part}" for way in ("down", "up") for part in ("out", "qkv")),
         ]
     )
+    both = [
+        "attention.qkv",
+        "attention.text_qkv",
+        "attention.out",
+        "modulation.linear",
+        "text_modulation.linear",
+    ]
+    feed = ["feed.widen", "feed.narrow"]
+    assert layers["MMDiT"] == sorted(
+        [
+            *embed,
+            *("enter", "enter_text", "leave", "modulation.linear"),
+            *(f"blocks.{i}.{part}" for i in range(2) for part in [*both, *feed]),
+            *("blocks.0.attention.text_out", "blocks.0.text_feed.widen", "blocks.0.text_feed.narrow"),
+        ]
+    )
+    for kind, places in {"UNet": ["down.1.0", "up.1.0"], "DiT": ["blocks.0", "blocks.1"]}.items():
+        more = set(Case(kind, 2, told=True).build().state_dict()) - set(names[kind])
+        assert more == {f"{place}.cross.{part}.weight" for place in places for part in ("q", "kv", "out")}
+    learned = Case("DiT", 2).build(positions="learned").state_dict()
+    assert set(learned) - set(names["DiT"]) == {"positions.table"}
 
 
 def test_flops_of_a_known_network() -> None:
@@ -284,7 +356,145 @@ def test_flops_grow_with_the_size(case: Case) -> None:
     assert 0 < count_flops(network) < count_flops(network, backward=True)
     assert all(p.grad is None for p in network.parameters())
     if case.dims:
-        assert count_flops(network, [2 * n for n in network.shape]) > 1.5 * count_flops(network)
+        twice = [2 * n for n in network.shape]
+        assert count_flops(network, twice, token_count=1) > 1.5 * count_flops(network, token_count=1)
+
+
+@pytest.mark.parametrize("positions", ["sincos", "learned", "rope"])
+@pytest.mark.parametrize("kind", ["DiT", "MMDiT"])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_positions_of_any_kind_tell_places_apart_at_any_size(kind: str, dims: int, positions: str) -> None:
+    """A picture that is the same everywhere but for one patch, moved: the answer is not the moved answer."""
+    case = Case(kind, dims, told=True)
+    network = shaken(case.build(positions=positions)).requires_grad_(False)
+    for size in ((8,) * dims, (11, 6, 4)[:dims], (1,) * dims):
+        x, noise, cond = case.inputs(size)
+        assert network(x, noise, cond).isfinite().all()
+    first, second = torch.zeros(2, 1, CHANNELS, *(8,) * dims)
+    first[(0, 0, *[slice(0, 2)] * dims)] = 3.0
+    second[(0, 0, *[slice(4, 6)] * dims)] = 3.0
+    moved = network(first, noise[:1], cond[:1]).roll((4,) * dims, tuple(range(2, 2 + dims)))
+    assert not torch.allclose(moved, network(second, noise[:1], cond[:1]), atol=1e-3)
+
+
+class TestTokens:
+    """What every network that is told tokens promises."""
+
+    def test_one_that_is_masked_out_changes_no_bit(self, told: Case) -> None:
+        network = shaken(told.build())
+        x, noise, cond = told.inputs()
+        assert cond.tokens is not None
+        assert cond.mask is not None
+        x.requires_grad_()
+
+        def outcome(filled: float | Tensor) -> list[Tensor]:
+            tokens = torch.where(cond.mask[:, :, None], cond.tokens, filled)
+            y = network(x, noise, replace(cond, tokens=tokens))
+            return [y, *torch.autograd.grad(y.square().sum(), [x, *network.parameters()])]
+
+        first = outcome(0.0)
+        assert all(value.isfinite().all() for value in first)
+        for filled in (torch.randn_like(cond.tokens), float("inf"), float("nan")):
+            assert all(torch.equal(a, b) for a, b in zip(first, outcome(filled), strict=True))
+
+    def test_every_one_that_counts_is_seen(self, told: Case) -> None:
+        network = shaken(told.build()).requires_grad_(False)
+        x, noise, cond = told.inputs()
+        assert cond.tokens is not None
+        assert cond.mask is not None
+        for place in range(LENGTH):
+            tokens = cond.tokens.clone()
+            tokens[:, place] *= -1
+            moved = (network(x, noise, replace(cond, tokens=tokens)) - network(x, noise, cond)).flatten(1)
+            assert torch.equal(moved.abs().amax(1) > 1e-5, cond.mask[:, place])
+
+    def test_their_order_and_padding_do_not_matter(self, told: Case) -> None:
+        """Text has no positions here: its encoder gave it those."""
+        network = shaken(told.build()).requires_grad_(False)
+        x, noise, cond = told.inputs()
+        expected = network(x, noise, cond)
+        order = torch.tensor([2, 0, 3, 1])
+        close = {"rtol": 1e-4, "atol": 1e-5 * expected.abs().max().item()}
+        turned = replace(cond, tokens=cond.tokens[:, order], mask=cond.mask[:, order])
+        torch.testing.assert_close(network(x, noise, turned), expected, **close)
+        longer = replace(
+            cond, tokens=F.pad(cond.tokens, (0, 0, 0, 3), value=7.0), mask=F.pad(cond.mask, (0, 3))
+        )
+        torch.testing.assert_close(network(x, noise, longer), expected, **close)
+
+    def test_no_mask_is_a_mask_of_true(self, told: Case) -> None:
+        network = shaken(told.build()).requires_grad_(False)
+        x, noise, cond = told.inputs()
+        without = network(x, noise, replace(cond, mask=None))
+        everything = network(x, noise, replace(cond, mask=torch.ones_like(cond.mask)))
+        torch.testing.assert_close(without, everything, rtol=1e-4, atol=1e-5 * everything.abs().max().item())
+
+    def test_rows_change_places(self, told: Case) -> None:
+        network = shaken(told.build()).requires_grad_(False)
+        x, noise, cond = told.inputs()
+        order = torch.randperm(BATCH)
+        expected = network(x, noise, cond)[order]
+        close = {"rtol": 1e-5, "atol": 1e-5 * expected.abs().max().item()}
+        torch.testing.assert_close(network(x[order], noise[order], cond[order]), expected, **close)
+
+    @pytest.mark.parametrize("kind", ["UNet", "DiT"])
+    def test_none_of_them_is_as_if_there_were_no_cross_attention(self, kind: str) -> None:
+        told, plain = Case(kind, 2, told=True), Case(kind, 2)
+        network, deaf = shaken(told.build()).requires_grad_(False), plain.build().requires_grad_(False)
+        missing = deaf.load_state_dict(network.state_dict(), strict=False)
+        assert missing.missing_keys == []
+        x, noise, cond = told.inputs()
+        expected = deaf(x, noise, Condition(vector=cond.vector))
+        nothing = replace(cond, mask=torch.zeros_like(cond.mask))
+        assert torch.equal(network(x, noise, nothing), expected)
+        assert torch.equal(network(x, noise, cond)[-1], expected[-1])  # the row without a token
+        # and so does it start
+        for name, weight in network.named_parameters():
+            if name.endswith("cross.out.weight"):
+                assert torch.equal(dict(told.build().named_parameters())[name], torch.zeros_like(weight))
+
+    @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+    def test_perturbed_attention_keeps_the_text(self, told: Case, precision: torch.dtype) -> None:
+        network = shaken(told.build()).requires_grad_(False)
+        weaker = network.without("attention")
+        x, noise, cond = told.inputs((8,) * told.dims)  # two places a side where the UNet attends
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            for masked in (cond, replace(cond, mask=None)):
+                expected = weaker(x, noise, masked)
+                assert expected.isfinite().all()
+                assert not torch.allclose(expected, network(x, noise, masked), atol=1e-2)
+                moved = weaker(x, noise, replace(masked, tokens=-cond.tokens)) - expected
+                assert (moved[:-1].flatten(1).abs().amax(1) > 1e-3).all()
+        skipped = network.without("blocks")
+        assert skipped(x, noise, cond).isfinite().all()
+
+    def test_an_empty_text_is_refused(self, told: Case) -> None:
+        x, noise, cond = told.inputs()
+        nothing = replace(cond, tokens=torch.zeros(BATCH, 0, TOKENS), mask=None)
+        with pytest.raises(IncompatibleError, match="L >= 1"):
+            told.build()(x, noise, nothing)
+        with pytest.raises(IncompatibleError, match=r"torch.float32.*torch.bool"):
+            told.build()(x, noise, replace(cond, mask=cond.mask.float()))
+        with pytest.raises(IncompatibleError, match="None") as error:
+            told.build()(x, noise, Condition(vector=cond.vector))
+        assert error.value.field == "cond.tokens"
+
+    @pytest.mark.parametrize("kind", ["UNet", "DiT", "MMDiT"])
+    def test_what_they_cost(self, kind: str) -> None:
+        """By hand: 2 W (2 D + 2 N) operations for a token in cross-attention of N positions."""
+        network = Case(kind, 2, told=True).build()
+        at = {n: count_flops(network, token_count=n) for n in (1, 2, 5, 9)}
+        assert at[1] < count_flops(network, token_count=1, backward=True)
+        if kind == "MMDiT":  # into both blocks, all of the first one, keys and values of the last; N = 16
+            width, tokens = 48, 16
+            row = 2 * width * (TOKENS + (3 + 1 + 2 * 2) * width + 2 * width)
+            pairs = lambda n: 2 * 2 * width * ((tokens + n) ** 2 + tokens * (tokens + n))  # noqa: E731
+            assert at[9] - at[5] == 4 * row + pairs(9) - pairs(5)
+        else:
+            width, positions = {"UNet": (32, 4), "DiT": (48, 16)}[kind]
+            each = 2 * width * (2 * TOKENS + 2 * positions)
+            assert at[2] - at[1] == 2 * each
+            assert at[9] - at[5] == 4 * 2 * each
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

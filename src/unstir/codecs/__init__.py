@@ -1,6 +1,18 @@
 """Data <-> x_0; one file per codec."""
 
 from .base import Codec
+from .latent import Latent, LatentConfig
 from .scale import Identity, IdentityConfig, Scale, ScaleConfig
+from .vae import VAE, VAEConfig
 
-__all__ = ["Codec", "Identity", "IdentityConfig", "Scale", "ScaleConfig"]
+__all__ = [
+    "VAE",
+    "Codec",
+    "Identity",
+    "IdentityConfig",
+    "Latent",
+    "LatentConfig",
+    "Scale",
+    "ScaleConfig",
+    "VAEConfig",
+]

@@ -15,6 +15,10 @@ class Codec(nn.Module, ABC):
     levels: int | None = None
     """How many values a component of x_0 can have, evenly from -1 to 1; None: any."""
 
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape (C, *S) of x_0 for data of this shape."""
+        return shape
+
     @abstractmethod
     def encode(self, data: Tensor) -> Tensor:
         """Stored data -> x_0, float32."""

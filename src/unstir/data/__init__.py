@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unstir.data.dataset import Dataset, Info
 from unstir.data.duplicates import Duplicate, duplicates, thumbnails
-from unstir.data.items import Fault
+from unstir.data.items import Caption, Fault
 from unstir.data.report import Repeats, contact_sheet, describe, describe_lines, find_repeats
 from unstir.data.source import open_data, source_names
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unstir.data.loader import Loader
 
 __all__ = [
+    "Caption",
     "Dataset",
     "Duplicate",
     "Fault",

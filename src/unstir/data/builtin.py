@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from unstir.data.arrays import find_idx, items_of, read_idx, read_npz
-from unstir.data.items import Items, label_indices
+from unstir.data.items import Caption, Items, label_indices
 from unstir.errors import DataError
 
 __all__ = ["BUILTIN", "Split"]
@@ -55,7 +55,7 @@ def _emoji(size: int | None, channels: int | None, labels: bool) -> Split:
     return replace(
         items,
         names=[entry["char"] for entry in entries],
-        captions=[entry["caption"] for entry in entries],
+        captions=[tuple(Caption(*pair) for pair in entry["captions"].items()) for entry in entries],
         labels=indices if labels else None,
         classes=classes if labels else (),
     ), None

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unstir.data.items import Items
+from unstir.data.items import Caption, Items
 from unstir.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Dataset", "Info"]
+    from unstir.rng import Rng
+
+__all__ = ["Dataset", "Info", "heaviest"]
 
 _MOMENTS_OF = 10_000  # items that mean and std are measured on, spread evenly
 
@@ -38,7 +44,7 @@ class Info:
     """Of x_0: pixels as v / 127.5 - 1; points as they are."""
     std: float
     fingerprint: str
-    """SHA-256 over the hashes of the items and their labels, in order."""
+    """SHA-256 over the hashes of the items, their labels and their captions, in order."""
     duplicates: int
     """Items whose content equals that of an earlier one."""
     bad: int
@@ -79,21 +85,55 @@ class Dataset:
         return None if self.items.labels is None else self.items.labels[self.rows]
 
     @property
-    def captions(self) -> list[str | None] | None:
-        texts = self.items.captions
-        return None if texts is None else [texts[row] for row in self.rows.tolist()]
+    def captions(self) -> list[tuple[Caption, ...]] | None:
+        """The texts of each item with their weights, () for an item that has none."""
+        captions = self.items.captions
+        return None if captions is None else [captions[row] for row in self.rows.tolist()]
+
+    @property
+    def texts(self) -> list[str] | None:
+        """The caption of the largest weight of each item, the first of equals; "" for an item that has none."""
+        captions = self.captions
+        return None if captions is None else [heaviest(some) for some in captions]
+
+    def caption(self, indices: np.ndarray, rng: Rng) -> list[str]:
+        """One text per item, P(text k) = w_k / sum_j w_j; "" for an item that has none.
+
+        Args:
+            indices: (B,) items, as `take` is given them.
+            rng: one generator per index, so that an item's text depends on its own generator alone.
+        """
+        from torch import float64
+
+        captions = self.items.captions
+        if captions is None:
+            return [""] * len(indices)
+        shares = rng.uniform((len(indices), 1), dtype=float64)[:, 0].tolist()
+        rows = self.rows[indices].tolist()
+        return [_drawn(captions[row], share) for row, share in zip(rows, shares, strict=True)]
 
     @property
     def names(self) -> list[str]:
         """The file of each item, relative to the source, or its number."""
         return [self.items.names[row] for row in self.rows.tolist()]
 
-    def take(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
-        """Items by index: uint8 (B, C, H, W) in channels-last memory, or float32 (B, 2); and int64 (B,)."""
+    def take(self, indices: np.ndarray, mirrored: np.ndarray | None = None) -> tuple[Tensor, Tensor | None]:
+        """Items by index: uint8 (B, C, H, W) in channels-last memory, or float32 (B, 2); and int64 (B,).
+
+        Args:
+            indices: (B,) of the items.
+            mirrored: (B,) bool, images to be turned left to right.
+        """
         import torch
 
-        rows = self.rows[indices]
-        x = torch.from_numpy(np.ascontiguousarray(self.items.pixels[rows]))
+        rows, items = self.rows[indices], self.items
+        pixels = items.pixels[rows]
+        if mirrored is not None and mirrored.any():
+            turned = (
+                items.mirrored[rows[mirrored]] if items.mirrored is not None else pixels[mirrored][:, :, ::-1]
+            )
+            pixels[mirrored] = turned
+        x = torch.from_numpy(np.ascontiguousarray(pixels))
         y = None if self.items.labels is None else torch.from_numpy(self.items.labels[rows])
         return (x.permute(0, 3, 1, 2) if x.ndim == 4 else x), y
 
@@ -123,6 +163,22 @@ class Dataset:
         return Dataset(source, self.items, self.rows[~out]), Dataset(source, self.items, self.rows[out])
 
 
+def heaviest(captions: Sequence[Caption]) -> str:
+    """The text of the largest weight, the first of equals; "" where there is none."""
+    return max(captions, key=lambda caption: caption.weight, default=Caption("")).text
+
+
+def _drawn(captions: Sequence[Caption], share: float) -> str:
+    """The text at which the running sum of the weights passes `share` of their total."""
+    if len(captions) < 2:
+        return heaviest(captions)
+    sums = list(accumulate(caption.weight for caption in captions))
+    k = bisect_right(sums, share * sums[-1])
+    return (
+        captions[k].text if k < len(captions) else heaviest(captions)
+    )  # share * sum may round up to the sum
+
+
 def _chosen(keys: np.ndarray, heldout: float) -> np.ndarray:
     """Which items are held out: bool (N,). A share bounds the key itself, a count takes the smallest keys."""
     distinct = np.unique(keys)
@@ -146,6 +202,10 @@ def _describe(source: str, items: Items, rows: np.ndarray) -> Info:
     hashed.update(keys.astype("<u8").tobytes())
     if labels is not None:
         hashed.update(labels.astype("<i8").tobytes())
+    captions = [] if items.captions is None else [items.captions[row] for row in rows.tolist()]
+    captioned = sum(map(bool, captions))
+    if captioned:
+        hashed.update(json.dumps(captions).encode())
     return Info(
         source=source,
         kind="image" if image else "points",
@@ -155,7 +215,7 @@ def _describe(source: str, items: Items, rows: np.ndarray) -> Info:
         class_counts=()
         if labels is None
         else tuple(np.bincount(labels, minlength=len(items.classes)).tolist()),
-        captions=0 if items.captions is None else sum(bool(items.captions[row]) for row in rows),
+        captions=captioned,
         mean=mean,
         std=std,
         fingerprint=hashed.hexdigest(),
@@ -170,7 +230,7 @@ def _moments(pixels: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
     if not len(rows):
         return 0.0, 0.0
     some = rows[:: -(-len(rows) // _MOMENTS_OF)]
-    if pixels.ndim == 2:
+    if pixels.dtype != np.uint8:
         return float(pixels[some].mean()), float(pixels[some].std())
     histogram = sum(np.bincount(pixels[row].reshape(-1), minlength=256) for row in some)
     values = np.arange(256) / 127.5 - 1

@@ -18,7 +18,7 @@ import numpy as np
 from unstir.data import cache as kept
 from unstir.data.decode import CONVERSIONS
 from unstir.data.identify import EXTENSIONS
-from unstir.data.items import Fault, Items, content_keys, count_of, printable
+from unstir.data.items import Caption, Fault, Items, content_keys, count_of, printable
 from unstir.data.pool import Pool
 from unstir.data.scan import Listing, labels_of, scan
 from unstir.errors import CheckpointError, DataError
@@ -83,20 +83,21 @@ def read_folder(
 
 def _captions(
     root: Path, names: Sequence[str], listing: Listing
-) -> tuple[list[str | None] | None, tuple[str, ...]]:
+) -> tuple[list[tuple[Caption, ...]] | None, tuple[str, ...]]:
     """The text beside each image, None where there is none; and what to say aloud."""
-    captions: list[str | None] = []
+    captions: list[tuple[Caption, ...]] = []
     wrong = []
     for name in names:
         text = _text_beside(name)
         try:
-            captions.append((root / text).read_text("utf-8-sig").strip() if text in listing.texts else None)
+            lines = (root / text).read_text("utf-8-sig").splitlines() if text in listing.texts else []
+            captions.append(tuple(Caption(line.strip()) for line in lines if line.strip()))
         except UnicodeDecodeError as error:
             wrong.append(f"{printable(text)} (no UTF-8 at byte {error.start:,})")
-            captions.append(None)
+            captions.append(())
         except OSError as error:
             wrong.append(f"{printable(text)} ({error.strerror})")
-            captions.append(None)
+            captions.append(())
     notes = [f"{len(wrong):,} captions cannot be read: {', '.join(wrong[:5])}"] if wrong else []
     found = sum(bool(caption) for caption in captions)
     if found:

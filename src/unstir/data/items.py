@@ -13,7 +13,15 @@ from PIL import Image
 
 from unstir.data.decode import fit
 
-__all__ = ["Fault", "Items", "content_keys", "count_of", "fit_arrays", "label_indices", "printable"]
+__all__ = ["Caption", "Fault", "Items", "content_keys", "count_of", "fit_arrays", "label_indices", "printable"]
+
+
+class Caption(NamedTuple):
+    """A text that tells what an item shows."""
+
+    text: str
+    weight: float = 1.0
+    """Of the texts of one item, each is drawn in proportion to its weight."""
 
 
 class Fault(NamedTuple):
@@ -32,15 +40,18 @@ class Items:
     """N items, in a fixed order."""
 
     pixels: np.ndarray
-    """Images: uint8 (N, H, W, C), C = 1 or 3. Points: float32 (N, 2)."""
+    """Images: uint8 (N, H, W, C), C = 1 or 3; their latents: float32. Points: float32 (N, 2)."""
     keys: np.ndarray
     """uint64 (N,): a hash of each item's content; equal content has equal keys."""
     names: Sequence[str]
     """The file of each item, relative to the source, or its number."""
+    mirrored: np.ndarray | None = None
+    """Like `pixels`, of the items mirrored, where that is not a matter of turning an axis around: latents."""
     labels: np.ndarray | None = None
     """int64 (N,), indices into `classes`."""
     classes: tuple[str, ...] = ()
-    captions: Sequence[str | None] | None = None
+    captions: Sequence[tuple[Caption, ...]] | None = None
+    """The texts of each item, () for an item that has none; None where no item has one."""
     bad: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
     """What was detected and converted, to be said aloud."""

@@ -38,10 +38,9 @@ class Loader:
     def batch(self, first: int, n: int | None = None) -> tuple[Tensor, Tensor | None]:
         """The draws of counters first .. first + n - 1 (n: `batch`) in the shapes of `Dataset.take`."""
         n = self.size if n is None else n
-        x, y = self.dataset.take(self.indices(first, n))
+        mirrored = None
         if self.flip:
             counters = torch.arange(first, first + n)
             coins = Rng(torch.full((n,), self.seed)).fork("flip", counters).uniform((n, 1))[:, 0]
-            mirrored = coins < 0.5
-            x[mirrored] = x[mirrored].flip(-1)
-        return x, y
+            mirrored = (coins < 0.5).numpy()
+        return self.dataset.take(self.indices(first, n), mirrored)

@@ -1,17 +1,25 @@
-"""What a model that restores pictures is told of the one it restores."""
+"""What the kinds of conditions share: pictures that are restored, and texts."""
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import IncompatibleError
 from ..rng import Rng
-from ..spec import validate
+from ..spec import Fraction, validate
+from .tokenizer import Piece
+from .weighting import Weighted, parse
 
-__all__ = ["Spatial"]
+__all__ = ["Encoded", "Reading", "Spatial", "TextEncoder", "TextEncoderConfig", "padded"]
+
+_log = logging.getLogger(__name__)
 
 
 class Spatial(ABC):
@@ -63,3 +71,158 @@ def plane(std: float | Tensor, like: Tensor) -> Tensor:
     """(B, 1, H, W), the level s everywhere."""
     level = torch.as_tensor(std, dtype=like.dtype, device=like.device).reshape(-1, 1, 1, 1)
     return level.expand(len(like), 1, *like.shape[2:])
+
+
+# -- texts -------------------------------------------------------------------------------------------------
+
+
+class Encoded(NamedTuple):
+    """What an encoder makes of B texts: states of unit mean square, and one vector for the whole.
+
+    tokens (B, L, width), zeros where the mask (B, L) is False; at least one token counts. pooled (B, width).
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+
+class Reading(NamedTuple):
+    """A text as tokens, those that begin and end every text included, and the weight of each."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+class TextEncoderConfig(ABC):
+    """The settings of a text encoder: a frozen dataclass."""
+
+    drop: Fraction
+    """How many of the texts it is not shown in training, a field of every kind."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError naming each field that is outside its annotated type or range."""
+        validate(self)
+
+    @abstractmethod
+    def build(self, merges: tuple[str, ...] = ()) -> TextEncoder:
+        """The encoder; one that is trained splits texts by these merges of a `Tokenizer`."""
+
+    def sealed(self) -> Self:
+        """The same with what identifies the files that it reads: with others it is refused."""
+        return self
+
+
+class TextEncoder(nn.Module, ABC):
+    """Texts -> `Encoded`; row i depends on text i alone.
+
+    A prompt may weight its words, `(word:1.3)`; in training a text is a caption, and means its parentheses. With
+    z_i the state of token i of n, w_i its weight, e the mean state of the empty prompt, p and p_0 the pooled
+    vectors of the prompt and of the empty one, and a line over a letter for the mean over the tokens,
+
+        z_i' = e + w_i (z_i - e)
+        p' = p_0 + mean(w) (p - p_0) + mean((w_i - mean(w)) (z_i - mean(z)))
+
+    which for p = mean(z) is p' = mean(z'). Weights of 1 change no bit, weights of 0 pool to the empty prompt. The
+    tokens that begin and end a text weigh as much as its others on average.
+
+    In evaluation all texts are padded to `length` tokens, so that no neighbour changes a bit; in training, to the
+    longest of the batch. What is longer than `length` is cut, and a warning says, once per text, which words.
+    """
+
+    name: str
+    """What it is called in messages."""
+    width: int
+    length: int
+    """The most tokens of a text, those that begin and end it included."""
+    before: tuple[int, ...] = ()
+    """The tokens that begin every text."""
+    after: tuple[int, ...] = ()
+    """The tokens that end every text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    @abstractmethod
+    def split(self, text: str) -> Iterable[Piece]:
+        """The tokens of a text, without those that begin and end every text."""
+
+    @abstractmethod
+    def encode(self, rows: Sequence[tuple[int, ...]]) -> Encoded:
+        """The states of texts given as tokens."""
+
+    def forward(self, texts: Sequence[str]) -> Encoded:
+        """Raises ConfigError for a weight outside 0..10."""
+        readings = [self.read(text, literal=self.training) for text in texts]
+        encoded = self.encode([reading.ids for reading in readings])
+        if all(weight == 1 for reading in readings for weight in reading.weights):
+            return encoded
+        empty = self.encode([self.before + self.after])
+        return _emphasised(encoded, [reading.weights for reading in readings], empty)
+
+    def read(self, text: str, *, literal: bool = False) -> Reading:
+        """The tokens of a prompt and their weights, at most `length` of them; of a caption where it is literal."""
+        # a command line may hold bytes that are no text
+        text = text.encode("utf-8", "replace").decode()
+        plain, weights = Weighted.plain(text) if literal else parse(text)
+        pieces = list(self.split(plain))
+        if len(pieces) > self.room and not literal:
+            self._tell(text, plain[pieces[self.room].start :])
+        pieces = pieces[: self.room]
+        inner = [_weight(plain, weights, piece) for piece in pieces]
+        rest = fmean(inner or (1.0,))
+        ids = (*self.before, *(piece.id for piece in pieces), *self.after)
+        return Reading(ids, (*[rest] * len(self.before), *inner, *[rest] * len(self.after)))
+
+    @property
+    def room(self) -> int:
+        """The most tokens of a text's own."""
+        return self.length - len(self.before) - len(self.after)
+
+    def _tell(self, text: str, cut: str) -> None:
+        if text in self._told:
+            return
+        self._told.add(text)
+        words = cut.split()
+        named = " ".join(words[:12]) + (f" ... ({len(words):,} words)" if len(words) > 12 else "")
+        _log.warning(
+            "%s reads %d tokens of a text; of %r it does not see: %s",
+            self.name,
+            self.room,
+            text if len(text) <= 40 else text[:37] + "...",
+            named if len(named) <= 200 else named[:197] + "...",
+        )
+
+
+def _weight(text: str, weights: tuple[float, ...], piece: Piece) -> float:
+    """The mean over the characters of a token, less the white space that some tokens begin with."""
+    own = [weights[k] for k in range(piece.start, piece.end) if not text[k].isspace()]
+    return fmean(own or (1.0,))
+
+
+def padded(rows: Sequence[tuple[int, ...]], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens (B, length) int64 with zeros at their ends, and the mask (B, length) of those that count."""
+    ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows], dtype=torch.int64)
+    counts = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    mask = torch.arange(length) < counts[:, None]
+    return ids.reshape(len(rows), length).to(device), mask.to(device)
+
+
+def mean(x: Tensor, mask: Tensor) -> Tensor:
+    """(B, L, D) -> (B, D), the mean over the tokens that count."""
+    weight = mask[:, :, None].to(x.dtype)
+    return (x * weight).sum(1) / weight.sum(1)
+
+
+def _emphasised(encoded: Encoded, weights: Sequence[tuple[float, ...]], empty: Encoded) -> Encoded:
+    """See `TextEncoder`."""
+    z, mask, p = encoded
+    rows = [[*row, *[1.0] * (z.shape[1] - len(row))] for row in weights]
+    w = torch.tensor(rows, dtype=z.dtype).to(z.device)[:, :, None]
+    e, average = mean(empty.tokens, empty.mask), mean(w, mask)
+    tokens = torch.where(w == 1, z, e + w * (z - e))
+    towards = mean((w - average[:, None]) * (z - mean(z, mask)[:, None]), mask)
+    pooled = empty.pooled + average * (p - empty.pooled) + towards
+    plain = (w == 1).all(1)
+    return Encoded(tokens.masked_fill(~mask[:, :, None], 0), mask, torch.where(plain, p, pooled))

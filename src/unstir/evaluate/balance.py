@@ -155,8 +155,8 @@ def _of(data: Dataset, name: str) -> float | None:
 
 
 def _captions(data: Dataset) -> tuple[Mapping[str, object], ...]:
-    """The share of the captions that each of the commonest words is in."""
-    texts = [text.lower() for text in data.captions or () if text]
+    """The share of the captions, of each item its heaviest, that each of the commonest words is in."""
+    texts = [text.lower() for text in data.texts or () if text]
     found = Counter(
         word for text in texts for word in set(re.findall(r"\w+", text)) if not SMALL.fullmatch(word)
     )

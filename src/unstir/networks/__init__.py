@@ -5,7 +5,9 @@ from __future__ import annotations
 from .autoencoder import Autoencoder, AutoencoderConfig
 from .classifier import Classifier, ClassifierConfig
 from .dit import DiT, DiTConfig
+from .maps import recording_attention
 from .mlp import MLP, MLPConfig
+from .mmdit import MMDiT, MMDiTConfig
 from .unet import UNet, UNetConfig
 
 __all__ = [
@@ -17,6 +19,9 @@ __all__ = [
     "DiT",
     "DiTConfig",
     "MLPConfig",
+    "MMDiT",
+    "MMDiTConfig",
     "UNet",
     "UNetConfig",
+    "recording_attention",
 ]

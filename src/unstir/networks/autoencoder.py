@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from ..layers import SILU_GAIN, Context, FiLM, conv, resize_like
 from ..spec import Count, Range
 from .base import Network, NetworkConfig
-from .layers import SILU_GAIN, FiLM, conv, resize_like
 
 __all__ = ["Autoencoder", "AutoencoderConfig"]
 
@@ -39,9 +39,14 @@ class AutoencoderConfig(NetworkConfig):
             raise ConfigError("widths is empty", field="widths", hint="give one width per level, e.g. 32,64")
 
     def build(
-        self, channels: int, shape: tuple[int, ...], cond_dim: int = 0, out: int | None = None
+        self,
+        channels: int,
+        shape: tuple[int, ...],
+        cond_dim: int = 0,
+        out: int | None = None,
+        tokens: int = 0,
     ) -> Autoencoder:
-        return Autoencoder(self, channels, shape, cond_dim, out)
+        return Autoencoder(self, channels, shape, cond_dim, out, tokens)
 
 
 class Layer(nn.Module):
@@ -78,12 +83,14 @@ class Autoencoder(Network):
         shape: tuple[int, ...],
         cond_dim: int,
         out: int | None = None,
+        tokens: int = 0,
     ) -> None:
         super().__init__(
             channels,
             shape,
             cond_dim,
             out,
+            tokens,
             spatial_channels=config.spatial_channels,
             embedding=config.embedding,
         )
@@ -101,7 +108,7 @@ class Autoencoder(Network):
             width = wide
         self.leave = conv(dims, width, self.out, gain=0)
 
-    def body(self, x: Tensor, e: Tensor) -> Tensor:
+    def body(self, x: Tensor, e: Tensor, context: Context | None) -> Tensor:
         finer = []
         for layer in self.encoder:
             finer.append(x)  # only its size is used

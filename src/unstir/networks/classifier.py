@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from ..layers import NoiseEmbedding, ResidualBlock, conv, halve, linear, patchify
 from ..spec import Count, Range, validate
-from .layers import NoiseEmbedding, ResidualBlock, conv, halve, linear, patchify
 
 __all__ = ["Classifier", "ClassifierConfig"]
 

@@ -1,19 +1,23 @@
-"""DiT: a transformer on patches, modulated by the noise level (Peebles & Xie 2023, arXiv:2212.09748)."""
+"""DiT: a transformer on patches, modulated by the noise level (Peebles & Xie 2023, arXiv:2212.09748).
+
+Told tokens, it attends to them after itself in every block (Chen et al. 2023, PixArt, arXiv:2310.00426).
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from ..layers import GELU_GAIN, Attention, Context, CrossAttention, Rotation, linear, patchify, unpatchify
 from ..spec import Count, Range
 from .base import Network, NetworkConfig
-from .layers import GELU_GAIN, Attention, linear, patchify, unpatchify
+from .positions import Kind, Positions
 
 __all__ = ["DiT", "DiTConfig"]
 
@@ -36,6 +40,8 @@ class DiTConfig(NetworkConfig):
     """Width of the embedding of the noise level and the condition."""
     dropout: Annotated[float, Range(ge=0, lt=1)] = 0.0
     """Fraction of the hidden features of each feed-forward part dropped in training."""
+    positions: Kind = "sincos"
+    """How patches are told apart: fixed waves, a learned table, or rotations of queries and keys."""
     spatial_channels: Annotated[int, Range(ge=0)] = 0
     """Channels of `Condition.spatial`."""
 
@@ -48,27 +54,15 @@ class DiTConfig(NetworkConfig):
                 hint="choose a number of heads that divides the width",
             )
 
-    def build(self, channels: int, shape: tuple[int, ...], cond_dim: int = 0, out: int | None = None) -> DiT:
-        return DiT(self, channels, shape, cond_dim, out)
-
-
-def positions(grid: tuple[int, ...], trained: tuple[int, ...], width: int, *, like: Tensor) -> Tensor:
-    """p (prod(grid), width): sin(f u), cos(f u) of each axis' coordinate u.
-
-    u counts patches, and on another grid it is stretched to the trained one. f falls from 1 to 1e-4 in equal
-    ratios (Vaswani et al. 2017, arXiv:1706.03762, section 3.5). Entries that do not divide among the axes are
-    0.
-    """
-    pairs = max(width // (2 * len(grid)), 1)
-    frequencies = torch.exp(torch.arange(pairs, device=like.device) * (-math.log(1e4) / pairs))
-    axes = [
-        (torch.arange(n, device=like.device) + 0.5) * (m / n) - 0.5
-        for n, m in zip(grid, trained, strict=True)
-    ]
-    coordinates = torch.stack(torch.meshgrid(axes, indexing="ij"), -1).reshape(-1, len(grid), 1)
-    angle = (coordinates * frequencies).flatten(1)
-    p = torch.cat([angle.sin(), angle.cos()], 1)[:, :width]
-    return F.pad(p, (0, width - p.shape[1])).to(like.dtype)
+    def build(
+        self,
+        channels: int,
+        shape: tuple[int, ...],
+        cond_dim: int = 0,
+        out: int | None = None,
+        tokens: int = 0,
+    ) -> DiT:
+        return DiT(self, channels, shape, cond_dim, out, tokens)
 
 
 class Modulation(nn.Module):
@@ -89,31 +83,36 @@ def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """x += g_1 attention(modulate(x)); x += g_2 W_2 gelu(W_1 modulate(x))."""
+    """x += g_1 attention(modulate(x)); x += cross(rms_norm(x), tokens); x += g_2 W_2 gelu(W_1 modulate(x))."""
 
-    def __init__(self, config: DiTConfig) -> None:
+    def __init__(self, config: DiTConfig, tokens: int) -> None:
         super().__init__()
         width, hidden = config.width, config.expansion * config.width
         self.modulation = Modulation(config.embedding, width, 6)
         # The gates start at 0, so the branches need not: with both at 0 neither would ever move.
         self.attention = Attention(width, config.heads, gain=1)
+        self.cross = CrossAttention(width, config.heads, tokens) if tokens else None
         self.widen = linear(width, hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.narrow = linear(hidden, width, gain=GELU_GAIN)
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+    def forward(self, x: Tensor, e: Tensor, context: Context | None, rotation: Rotation | None) -> Tensor:
         scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = self.modulation(e)
-        x = torch.addcmul(x, gate_1, self.attention(modulate(x, scale_1, shift_1)))
+        x = torch.addcmul(x, gate_1, self.attention(modulate(x, scale_1, shift_1), rotation))
+        if self.cross is not None and context is not None:
+            x = x + self.cross(F.rms_norm(x, x.shape[-1:], eps=1e-6), context)
         h = F.gelu(self.widen(modulate(x, scale_2, shift_2)), approximate="tanh")
         return torch.addcmul(x, gate_2, self.narrow(self.dropout(h)))
 
 
 class DiT(Network):
-    """x -> patches -> tokens + positions -> blocks -> patches, on a grid of ceil(S / patch) tokens.
+    """x -> patches -> tokens with positions -> blocks -> patches, on a grid of ceil(S / patch) tokens.
 
     Works at any spatial size: x is padded to whole patches and the result cropped, positions are stretched to
     the grid it was built for. Raises IncompatibleError for points.
     """
+
+    attends: ClassVar = True
 
     def __init__(
         self,
@@ -122,12 +121,14 @@ class DiT(Network):
         shape: tuple[int, ...],
         cond_dim: int,
         out: int | None = None,
+        tokens: int = 0,
     ) -> None:
         super().__init__(
             channels,
             shape,
             cond_dim,
             out,
+            tokens,
             spatial_channels=config.spatial_channels,
             embedding=config.embedding,
         )
@@ -135,19 +136,19 @@ class DiT(Network):
         self.grid = tuple(math.ceil(n / config.patch) for n in shape)
         volume = config.patch ** len(shape)
         self.enter = linear((channels + config.spatial_channels) * volume, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.positions = Positions(config.positions, self.grid, config.width, config.heads)
+        self.blocks = nn.ModuleList(Block(config, tokens) for _ in range(config.depth))
         self.modulation = Modulation(config.embedding, config.width, 2)
         self.leave = linear(config.width, self.out * volume, gain=0)
 
     def trunk(self) -> list[nn.Module]:
         return list(self.blocks)
 
-    def body(self, x: Tensor, e: Tensor) -> Tensor:
+    def body(self, x: Tensor, e: Tensor, context: Context | None) -> Tensor:
         patches = patchify(x, self.config.patch)
         grid = tuple(patches.shape[1:-1])
-        h = self.enter(patches.flatten(1, -2))
-        h = h + positions(grid, self.grid, self.config.width, like=h)
+        h, rotation = self.positions(self.enter(patches.flatten(1, -2)), grid)
         for block in self.blocks:
-            h = block(h, e)
+            h = block(h, e, context, rotation)
         h = self.leave(modulate(h, *self.modulation(e)))
         return unpatchify(h.unflatten(1, grid), self.config.patch, x.shape[2:])

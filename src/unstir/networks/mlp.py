@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..layers import Context, ResidualBlock, linear
 from ..spec import Count, Range
 from .base import Network, NetworkConfig
-from .layers import ResidualBlock, linear
 
 __all__ = ["MLP", "MLPConfig"]
 
@@ -31,9 +31,14 @@ class MLPConfig(NetworkConfig):
     """Entries of `Condition.spatial`, (B, spatial_channels)."""
 
     def build(
-        self, channels: int, shape: tuple[int, ...] = (), cond_dim: int = 0, out: int | None = None
+        self,
+        channels: int,
+        shape: tuple[int, ...] = (),
+        cond_dim: int = 0,
+        out: int | None = None,
+        tokens: int = 0,
     ) -> MLP:
-        return MLP(self, channels, shape, cond_dim, out)
+        return MLP(self, channels, shape, cond_dim, out, tokens)
 
 
 class MLP(Network):
@@ -51,12 +56,14 @@ class MLP(Network):
         shape: tuple[int, ...],
         cond_dim: int,
         out: int | None = None,
+        tokens: int = 0,
     ) -> None:
         super().__init__(
             channels,
             shape,
             cond_dim,
             out,
+            tokens,
             spatial_channels=config.spatial_channels,
             embedding=config.embedding,
         )
@@ -72,7 +79,7 @@ class MLP(Network):
     def trunk(self) -> list[nn.Module]:
         return list(self.blocks)
 
-    def body(self, x: Tensor, e: Tensor) -> Tensor:
+    def body(self, x: Tensor, e: Tensor, context: Context | None) -> Tensor:
         h = self.enter(x)
         for block in self.blocks:
             h = block(h, e)

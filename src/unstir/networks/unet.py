@@ -9,15 +9,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from ..layers import (
+    Attention,
+    Context,
+    CrossAttention,
+    ResidualBlock,
+    conv,
+    halve,
+    patchify,
+    resize_like,
+    unit,
+    unpatchify,
+)
 from ..spec import Count, Range
-from .base import Network, NetworkConfig
-from .layers import Attention, ResidualBlock, conv, halve, patchify, resize_like, unit, unpatchify
+from .base import Network, NetworkConfig, deaf
 
 __all__ = ["UNet", "UNetConfig"]
 
@@ -33,7 +44,7 @@ class UNetConfig(NetworkConfig):
     unshuffle: Count = 2
     """The side of the pixel blocks that become channels first; 1 = none."""
     attention: Annotated[int, Range(ge=0)] = 0
-    """How many of the coarsest levels have self-attention after each block."""
+    """How many of the coarsest levels have self-attention after each block, and attend to the text."""
     head_width: Count = 32
     """Channels of one attention head."""
     embedding: Count = 256
@@ -72,25 +83,35 @@ class UNetConfig(NetworkConfig):
     def blocks_per_level(self) -> tuple[int, ...]:
         return self.blocks if isinstance(self.blocks, tuple) else (self.blocks,) * len(self.widths)
 
-    def build(self, channels: int, shape: tuple[int, ...], cond_dim: int = 0, out: int | None = None) -> UNet:
-        return UNet(self, channels, shape, cond_dim, out)
+    def build(
+        self,
+        channels: int,
+        shape: tuple[int, ...],
+        cond_dim: int = 0,
+        out: int | None = None,
+        tokens: int = 0,
+    ) -> UNet:
+        return UNet(self, channels, shape, cond_dim, out, tokens)
 
 
 class Block(nn.Module):
-    """A residual block, followed by residual self-attention over all positions where heads > 0."""
+    """A residual block, where heads > 0 followed by residual attention over all positions, then to the tokens."""
 
-    def __init__(self, dims: int, width: int, heads: int, config: UNetConfig) -> None:
+    def __init__(self, dims: int, width: int, heads: int, tokens: int, config: UNetConfig) -> None:
         super().__init__()
         self.residual = ResidualBlock(dims, width, width, config.embedding, dropout=config.dropout)
         self.attention = Attention(width, heads) if heads else None
+        self.cross = CrossAttention(width, heads, tokens) if heads and tokens else None
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+    def forward(self, x: Tensor, e: Tensor, context: Context | None) -> Tensor:
         x = self.residual(x, e)
         if self.attention is None:
             return x
-        tokens = x.flatten(2).transpose(1, 2)
-        tokens = tokens + self.attention(F.rms_norm(tokens, tokens.shape[-1:], eps=1e-6))
-        return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+        h = x.flatten(2).transpose(1, 2)
+        h = h + self.attention(F.rms_norm(h, h.shape[-1:], eps=1e-6))
+        if self.cross is not None and context is not None:
+            h = h + self.cross(F.rms_norm(h, h.shape[-1:], eps=1e-6), context)
+        return h.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class UNet(Network):
@@ -101,8 +122,11 @@ class UNet(Network):
     giving every block of the way up a skip connection of its own.
 
     Works at any spatial size: the unshuffling pads and crops, halving rounds up, and the way up takes the
-    size of the skip connection. Raises IncompatibleError for points.
+    size of the skip connection. Tokens are attended to on the levels with attention (Rombach et al. 2022,
+    arXiv:2112.10752, section 3.3). Raises IncompatibleError for points, and for tokens without such a level.
     """
+
+    attends: ClassVar = True
 
     def __init__(
         self,
@@ -111,21 +135,25 @@ class UNet(Network):
         shape: tuple[int, ...],
         cond_dim: int,
         out: int | None = None,
+        tokens: int = 0,
     ) -> None:
         super().__init__(
             channels,
             shape,
             cond_dim,
             out,
+            tokens,
             spatial_channels=config.spatial_channels,
             embedding=config.embedding,
         )
+        if tokens and not config.attention:
+            raise deaf("this unet", "has attention on none of its levels")
         self.config = config
         dims, patch, widths = len(shape), config.unshuffle ** len(shape), config.widths
 
         def levels() -> nn.ModuleList:
             return nn.ModuleList(
-                nn.ModuleList(Block(dims, width, self._heads(level), config) for _ in range(blocks))
+                nn.ModuleList(Block(dims, width, self._heads(level), tokens, config) for _ in range(blocks))
                 for level, (width, blocks) in enumerate(zip(widths, config.blocks_per_level, strict=True))
             )
 
@@ -144,7 +172,7 @@ class UNet(Network):
     def trunk(self) -> list[nn.Module]:
         return [block for level in (*self.down, *reversed(list(self.up))) for block in level.children()]
 
-    def body(self, x: Tensor, e: Tensor) -> Tensor:
+    def body(self, x: Tensor, e: Tensor, context: Context | None) -> Tensor:
         h = self.enter(patchify(x, self.config.unshuffle).movedim(-1, 1))
         skips = []
         for level, blocks in enumerate(self.down):
@@ -152,10 +180,10 @@ class UNet(Network):
                 skips.append(h)
                 h = self.shrink[level - 1](halve(h))
             for block in blocks.children():
-                h = block(h, e)
+                h = block(h, e, context)
         for level in reversed(range(len(self.up))):
             for block in self.up[level].children():
-                h = block(h, e)
+                h = block(h, e, context)
             if level:
                 skip = skips.pop()
                 h = resize_like(self.grow[level - 1](h), skip) + self.keep[level - 1](skip)

@@ -6,6 +6,7 @@ from .classification import Classification
 from .denoising import Denoising
 from .draws import Draws, LogitNormal, LogNormal, Uniform
 from .hybrid import Hybrid
+from .reconstruction import Reconstruction
 from .weights import EDMWeight, MinSNR, SigmoidWeight, Target, Unit, Weight
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "LogitNormal",
     "MinSNR",
     "Objective",
+    "Reconstruction",
     "SigmoidWeight",
     "Target",
     "Uniform",

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from .. import times
 from ..classifier import NoisyClassifier
-from ..codecs import Codec
+from ..codecs import Codec, Latent
+from ..codecs.latent import cropped
 from ..condition import Condition
 from ..denoiser import Denoiser, Preconditioned
-from ..embedders import Label, LowResolution, Masked, Spatial
+from ..embedders import Label, LowResolution, Masked, Prompt, Spatial
 from ..errors import ConfigError, IncompatibleError, did_you_mean
 from ..files import sha256, write_atomic
 from ..guidance import (
@@ -30,7 +31,7 @@ from ..guidance import (
     SkipLayers,
     Threshold,
 )
-from ..model import Defaults, ModelConfig, find_model, read_model, write_model
+from ..model import Defaults, Model, ModelConfig, Module, find_model, read_model, write_model
 from ..networks.base import count_parameters
 from ..operators import Operator
 from ..process import Gaussian
@@ -38,6 +39,7 @@ from ..rng import Rng
 from ..sampling import sample
 from ..solvers.base import Solver, Step
 from ..spec import choices, dump
+from .asked import Asked, Texts, rows_of
 
 if TYPE_CHECKING:
     from .restoration import Restored
@@ -70,6 +72,8 @@ class Results(ABC):
     seconds: float
     frames: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list, repr=False)
     """With record=True: x_t and the denoiser's x_0 after each step, each like `images`."""
+    prompts: list[str] | None = None
+    """What each was asked to be, of a model that reads."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -92,24 +96,26 @@ class Samples(Results):
 
 
 class Pipeline:
-    """A model that samples, or a classifier of noisy data that guides one.
+    """A model that samples, a classifier of noisy data that guides one, or an autoencoder in whose space one works.
 
     Args:
         config: everything but the weights.
-        module: the denoiser or classifier built from it, with weights.
+        module: the denoiser, classifier or autoencoder built from it, with weights.
         digest: sha256 of the model file, "" for a model in memory.
         name: what the user calls it.
+        codec: the one built from the config, with weights; None: one that has none.
     """
 
     def __init__(
         self,
         config: ModelConfig,
-        module: Preconditioned | NoisyClassifier,
+        module: Module,
         digest: str = "",
         name: str = "model",
+        codec: Codec | None = None,
     ) -> None:
         self.config, self.module, self.digest, self.name = config, module, digest, name
-        self.codec: Codec = config.codec.build()
+        self.codec: Codec = codec or config.codec.build()
         self._exact: dict[tuple[str, int], int] = {}
         self._others: dict[str, Pipeline] = {}
 
@@ -122,13 +128,13 @@ class Pipeline:
             CheckpointError: the file is missing, damaged, not ours or newer than this unstir.
         """
         path = Path(path)
-        name, config, module = read_model(path)
+        name, config, module, codec = read_model(path)
         module.to(device or "cpu").eval()
-        return cls(config, module, sha256(path), name)
+        return cls(config, module, sha256(path), name, codec.to(device or "cpu").eval())
 
     def write(self, path: Path) -> None:
         """Write weights and config at `path`; not atomic, for use inside one atomic write."""
-        write_model(path, self.name, self.config, self.module)
+        write_model(path, Model(self.name, self.config, self.module, self.codec))
 
     def save(self, path: str | Path) -> Path:
         """Write one file that samples, exports and serves by itself."""
@@ -149,16 +155,33 @@ class Pipeline:
                 field="model",
                 hint=f"let it guide a model: unstir sample MODEL classifier={self.name} label=... guidance=2",
             )
+        if isinstance(self.module, Latent):
+            raise IncompatibleError(
+                f"{self.name} is an autoencoder and generates nothing by itself",
+                field="model",
+                hint=f"train a model in its latent space: unstir train DATA codec={self.name}",
+            )
         return self.module
 
     @property
     def classifier(self) -> NoisyClassifier:
         """log p(y | x_t); raises IncompatibleError where this is a denoiser."""
-        if isinstance(self.module, Preconditioned):
+        if not isinstance(self.module, NoisyClassifier):
             raise IncompatibleError(
                 f"{self.name} is no classifier",
                 field="classifier",
                 hint="train one on the same data: unstir train DATA task=classifier",
+            )
+        return self.module
+
+    @property
+    def autoencoder(self) -> Latent:
+        """The learned codec; raises IncompatibleError where this is none."""
+        if not isinstance(self.module, Latent):
+            raise IncompatibleError(
+                f"{self.name} is no autoencoder",
+                field="codec",
+                hint="train one: unstir train DATA task=autoencoder",
             )
         return self.module
 
@@ -173,6 +196,7 @@ class Pipeline:
         size: int | None = None,
         grid: str | None = None,
         *,
+        prompt: str | Sequence[str] | None = None,
         negative: int | str | None = None,
         exact: bool | None = None,
         record: bool = False,
@@ -190,7 +214,9 @@ class Pipeline:
             label: a class number or name, or one per sample; None draws it as often as in training.
             size: side in pixels, where not that of training.
             grid: where the steps fall: a name of `unstir.times`, or optimised.
-            negative: the label that guidance moves away from, in place of none.
+            prompt: what they are to show, for a model trained on captions: one text, or one per sample; `(word:1.3)`
+                makes a word count more, None = anything.
+            negative: the label, or the text, that guidance moves away from, in place of none.
             exact: fixed padded micro-batches, so that neighbours cannot change a bit; None: on a CPU only.
             record: keep x_t and x_0 of every step.
             on_batch: called with the number of samples that are done, after each micro-batch.
@@ -202,12 +228,12 @@ class Pipeline:
         """
         chosen = self.chosen(more | {"steps": steps, "solver": solver, "guidance": guidance, "grid": grid})
         self._require_effect(chosen, more)
-        label, negative = _plain(label), _plain(negative)
+        label, negative, prompt = _plain(label), _plain(negative), _plain(prompt)
         if not isinstance(n, int) or n < 1:
             raise ConfigError(f"n is {n!r}", field="n", hint="ask for 1 sample or more")
         shape = self._shape(size)
         rng = Rng.of(seed, n)
-        labels = self.labels(label, rng, chosen)
+        asked = self.asked(label, prompt, rng, chosen)
         against = self.negative(chosen, negative)
         self.check(chosen)
         counted = [self.denoiser, *self._worse_of(chosen)]
@@ -222,7 +248,7 @@ class Pipeline:
         try:
             for i in range(0, n, micro):
                 rows = slice(i, min(i + micro, n))
-                parts.append(self._run(chosen, nodes, labels, against, rng, shape, rows, micro, record))
+                parts.append(self._run(chosen, nodes, asked, against, rng, shape, rows, micro, record))
                 if on_batch is not None:
                     on_batch(rows.stop)
         finally:
@@ -235,7 +261,8 @@ class Pipeline:
         return Samples(
             images=np.concatenate([p[0] for p in parts]),
             seeds=list(range(seed, seed + n)),
-            labels=None if labels is None else labels.tolist(),
+            labels=asked.tolist() if isinstance(asked, Tensor) else None,
+            prompts=list(asked) if isinstance(asked, Texts) else None,
             recipe={
                 "unstir": version(),
                 "model": self.name,
@@ -244,6 +271,7 @@ class Pipeline:
                 "seed": seed,
                 **words(chosen, self.config.defaults, negative),
                 "label": label,
+                **({} if prompt is None else {"prompt": prompt}),
                 "size": size,
                 "exact": exact,
             },
@@ -340,8 +368,8 @@ class Pipeline:
         self,
         chosen: Defaults,
         nodes: Tensor,
-        labels: Tensor | None,
-        negative: int | None,
+        asked: Asked | None,
+        negative: int | str | None,
         rng: Rng,
         shape: tuple[int, ...],
         rows: slice,
@@ -351,7 +379,7 @@ class Pipeline:
         """Samples `rows`, in a batch padded to `micro` by repeating the last one."""
         index = torch.arange(rows.start, rows.start + micro).clamp(max=rows.stop - 1)
         count, keys = rows.stop - rows.start, rng[index].to(self.device)
-        denoiser, cond = self.guided(chosen, None if labels is None else labels[index], negative)
+        denoiser, cond = self.guided(chosen, rows_of(asked, index), negative)
         process: Gaussian = self.denoiser.process
         x = process.prior((micro, *shape), keys.fork("prior"), torch.float32, self.device)
         frames: list[tuple[np.ndarray, np.ndarray]] = []
@@ -366,27 +394,27 @@ class Pipeline:
     def guided(
         self,
         chosen: Defaults,
-        labels: Tensor | None,
-        negative: int | None = None,
+        asked: Asked | None,
+        negative: int | str | None = None,
         spatial: Tensor | None = None,
         seen: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
     ) -> tuple[Denoiser, Condition | None]:
         """The denoiser that the settings ask for and its condition; `seen` is how models look at x_t: in windows."""
         denoiser = seen(self.denoiser)
         if chosen.classifier:
-            denoiser = self._by_classifier(denoiser, chosen, labels)
+            denoiser = self._by_classifier(denoiser, chosen, asked)
         elif chosen.guidance != 1:
-            denoiser = self._contrast(denoiser, chosen, labels, negative, spatial, seen)
+            denoiser = self._contrast(denoiser, chosen, asked, negative, spatial, seen)
         if chosen.threshold != 0:
             denoiser = Threshold(denoiser, chosen.threshold)
-        return denoiser, self.condition(labels, spatial)
+        return denoiser, self.condition(asked, spatial)
 
     def _contrast(
         self,
         denoiser: Denoiser,
         chosen: Defaults,
-        labels: Tensor | None,
-        negative: int | None,
+        asked: Asked | None,
+        negative: int | str | None,
         spatial: Tensor | None,
         seen: Callable[[Denoiser], Denoiser],
     ) -> Denoiser:
@@ -397,21 +425,25 @@ class Pipeline:
             return SELF[kind](denoiser, scale, _blocks(blocks), rule=rule, interval=interval)
         if kind != "unconditional":
             worse = self._worse(chosen.weaker)
-            cond = worse.condition(labels, spatial)
+            cond = worse.condition(asked, spatial)
             return Autoguidance(denoiser, seen(worse.denoiser), scale, cond, rule=rule, interval=interval)
-        if labels is None:
+        if asked is None:
             raise IncompatibleError(
                 f"guidance={scale:g} needs a condition and this model has none",
                 field="guidance",
                 hint="leave guidance out, train on labelled data, or guide by weaker=layers or a worse model",
             )
-        nothing = torch.full_like(labels, len(self.config.classes) if negative is None else negative)
+        nothing: Asked
+        if isinstance(asked, Texts):
+            nothing = Texts([str(negative or "")] * len(asked))
+        else:
+            nothing = torch.full_like(asked, len(self.config.classes) if negative is None else int(negative))
         cond = self.condition(nothing, spatial)
         return ClassifierFree(denoiser, scale, cond, rule=rule, interval=interval)
 
-    def _by_classifier(self, denoiser: Denoiser, chosen: Defaults, labels: Tensor | None) -> Denoiser:
+    def _by_classifier(self, denoiser: Denoiser, chosen: Defaults, labels: Asked | None) -> Denoiser:
         """The denoiser moved toward the labels as a classifier sees them."""
-        assert labels is not None, "a classifier has classes"
+        assert isinstance(labels, Tensor), "a classifier has classes"
         told = self._labelled(chosen).classifier
         # it knows x_t up to a factor and log-SNR, so it serves any Gaussian process
         told = NoisyClassifier(told.network, self.denoiser.process, told.sigma_data, told.dtype)
@@ -428,13 +460,15 @@ class Pipeline:
         _ = other.classifier  # raises where it is none
         return other
 
-    def no_labels(self, n: int) -> Tensor | None:
-        """The label that stands for none, (n,) int64; None where there are no classes."""
+    def nothing(self, n: int) -> Asked | None:
+        """What asks for nothing: the label that stands for none, (n,) int64, or empty prompts."""
+        if self.config.prompt is not None:
+            return Texts([""] * n)
         classes = self.config.classes
         return torch.full((n,), len(classes)) if classes else None
 
-    def condition(self, labels: Tensor | None, spatial: Tensor | None = None) -> Condition | None:
-        """What the network is told of the classes, and of a picture that it restores.
+    def condition(self, asked: Asked | None, spatial: Tensor | None = None) -> Condition | None:
+        """What the network is told of the classes or prompts, and of a picture that it restores.
 
         Raises:
             IncompatibleError: it has to be told of a picture, and there is none.
@@ -448,8 +482,10 @@ class Pipeline:
             )
         embedder = self.denoiser.embedder
         cond = None
-        if isinstance(embedder, Label) and labels is not None:
-            cond = embedder(labels.to(self.device))
+        if isinstance(embedder, Label) and isinstance(asked, Tensor):
+            cond = embedder(asked.to(self.device))
+        elif isinstance(embedder, Prompt) and isinstance(asked, Texts):
+            cond = embedder(asked)
         return cond if spatial is None else replace(cond or Condition(), spatial=spatial)
 
     def _worse(self, model: str) -> Pipeline:
@@ -474,12 +510,13 @@ class Pipeline:
     def decode(self, x: Tensor) -> np.ndarray:
         """x_0 as it is stored: pictures uint8 (N, H, W, C), points float32 (N, D)."""
         data = self.codec.decode(x).cpu()
+        if tuple(x.shape[1:]) == self.config.shape:  # a codec of blocks may have padded it
+            data = cropped(data, self.config.size)
         return (data.movedim(1, -1) if data.ndim > 2 else data).contiguous().numpy()
 
     def check(self, chosen: Defaults) -> None:
         """Raises what sampling with these settings would raise for them, before any work."""
-        labels = torch.zeros(1, dtype=torch.int64) if self._labelled(chosen).config.classes else None
-        self.guided(chosen, labels)[0].check(chosen.solver)
+        self.guided(chosen, self._labelled(chosen).nothing(1))[0].check(chosen.solver)
         self.grid(chosen)
 
     def chosen(self, given: Mapping[str, Any]) -> Defaults:
@@ -540,7 +577,35 @@ class Pipeline:
             raise ConfigError(
                 f"size is {size}", field="size", hint="give a side in pixels, for models of pictures"
             )
-        return (self.config.shape[0], size, size)
+        return self.codec.shape((self.config.size[0], size, size))
+
+    def asked(self, label: Any, prompt: Any, rng: Rng, chosen: Defaults) -> Asked | None:
+        """What each sample is asked to be: its prompt, or its class; None where the model is told of neither."""
+        if self.config.prompt is None:
+            if prompt is not None:
+                raise IncompatibleError(
+                    f"prompt={prompt!r}, but this model was trained without captions",
+                    field="prompt",
+                    hint="use label=, or train on captioned data: a .txt beside each picture, or captions.jsonl"
+                    if self.config.classes
+                    else "leave it out, or train on captioned data: a .txt beside each picture, or captions.jsonl",
+                )
+            return self.labels(label, rng, chosen)
+        if label is not None:
+            raise IncompatibleError(
+                f"label={label!r}, but this model reads prompts",
+                field="label",
+                hint=f'say it in words: prompt="{label}"',
+            )
+        if prompt is None or isinstance(prompt, str):
+            return Texts([prompt or ""] * len(rng))
+        if len(prompt) != len(rng) or not all(isinstance(text, str) for text in prompt):
+            raise ConfigError(
+                f"{len(prompt)} prompts for n={len(rng)}",
+                field="prompt",
+                hint="give one text, or one per sample",
+            )
+        return Texts(prompt)
 
     def labels(self, label: Any, rng: Rng, chosen: Defaults) -> Tensor | None:
         """The class of each sample, (N,) int64: as asked for, or drawn; None where there are no classes."""
@@ -579,17 +644,21 @@ class Pipeline:
                     hint="it says how guidance acts: give a guidance other than 1, as guidance=2, and no classifier",
                 )
 
-    def negative(self, chosen: Defaults, label: Any) -> int | None:
-        """The class that guidance moves away from; raises ConfigError where there is no such guidance."""
+    def negative(self, chosen: Defaults, label: Any) -> int | str | None:
+        """The class, or text, that guidance moves away from; raises ConfigError where there is no such guidance."""
         if label is None:
             return None
         without = chosen.guidance == 1 or chosen.classifier or chosen.weaker != "unconditional"
-        if not self.config.classes or without:
+        reads = self.config.prompt is not None
+        if without or not (self.config.classes or reads):
             raise ConfigError(
                 f"negative={label} has no effect here",
                 field="negative",
-                hint="it stands for no label: it needs labels, a guidance other than 1, no weaker and no classifier",
+                hint="it stands for no label or prompt: it needs such a model, a guidance other than 1, no weaker and "
+                "no classifier",
             )
+        if reads:
+            return str(label)
         return _class(label, self.config.classes, "negative")
 
     @torch.no_grad()
@@ -602,8 +671,7 @@ class Pipeline:
         key = (str(self.device), size)
         if key not in self._exact:
             rows = Rng.of(0, size).to(self.device).normal((size, *self.config.shape), torch.float32)
-            labels = torch.zeros(size, dtype=torch.int64) if self.config.classes else None
-            cond = self.condition(labels)
+            cond = self.condition(self.nothing(size))
             t = torch.tensor(0.5, dtype=torch.float64)
             mirrored = self.denoiser(rows.flip(0), t, cond).flip(0)
             self._exact[key] = size if torch.equal(self.denoiser(rows, t, cond), mirrored) else 1
@@ -616,7 +684,7 @@ class Pipeline:
             "sha256": self.digest,
             "kind": self.config.kind,
             "data": self.config.source,
-            "shape": list(self.config.shape),
+            "shape": list(self.config.size),
             "classes": list(self.config.classes),
             "parameters": count_parameters(self.module),
             "config": dump(self.config, ModelConfig),

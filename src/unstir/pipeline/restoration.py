@@ -33,6 +33,7 @@ from ..sampling import sample
 from ..seam import blend
 from ..solvers.base import Step
 from ..spec import choices, dump
+from .asked import Asked, rows_of
 from .base import Results, component, version, words
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Wish:
     n: int = 1
     seed: int = 0
     label: int | str | None = None
+    prompt: str | None = None
     negative: int | str | None = None
     method: str | Method = "auto"
     tile: int | None = None
@@ -316,8 +318,8 @@ class Plan:
     reason: str
     chosen: Defaults
     nodes: Tensor
-    labels: Tensor | None
-    negative: int | None
+    asked: Asked | None
+    negative: int | str | None
 
 
 @dataclass(frozen=True)
@@ -366,7 +368,7 @@ def _plan(
         reason=reason,
         chosen=chosen,
         nodes=method.times(nodes) if method else nodes,
-        labels=_labels(pipe, chosen, wish),
+        asked=_asked(pipe, chosen, wish),
         negative=pipe.negative(chosen, wish.negative),
     )
 
@@ -386,7 +388,7 @@ def _drawn(pipe: Pipeline, plan: Plan, wish: Wish) -> Drawn:
             keys = seeds[rows].to(pipe.device)
             if particles > 1:
                 keys = keys.fork("particle", torch.arange(particles).repeat(len(rows) // particles))
-            told = None if plan.labels is None else plan.labels[rows]
+            told = rows_of(plan.asked, rows)
             spatial = _expanded(plan.spatial, len(rows))
             denoiser, cond = pipe.guided(plan.chosen, told, plan.negative, spatial, plan.seen)
             if plan.measurement is not None and plan.method is not None:
@@ -485,11 +487,11 @@ def _settings(pipe: Pipeline, method: Method | None, wish: Wish) -> Defaults:
     return chosen
 
 
-def _labels(pipe: Pipeline, chosen: Defaults, wish: Wish) -> Tensor | None:
-    """The label of every sample: the one asked for, else "no label"."""
-    if wish.label is None:
-        return pipe.no_labels(wish.n)
-    return pipe.labels(wish.label, Rng.of(wish.seed, wish.n), chosen)
+def _asked(pipe: Pipeline, chosen: Defaults, wish: Wish) -> Asked | None:
+    """The label or prompt of every sample: the one asked for, else none."""
+    if wish.label is None and wish.prompt is None:
+        return pipe.nothing(wish.n)
+    return pipe.asked(wish.label, wish.prompt, Rng.of(wish.seed, wish.n), chosen)
 
 
 def _window(pipe: Pipeline, canvas: tuple[int, ...], wish: Wish) -> tuple[tuple[int, ...], int]:
@@ -709,17 +711,18 @@ def _restored(
         "n": wish.n,
         "seed": wish.seed,
         "label": wish.label,
+        **({} if wish.prompt is None else {"prompt": wish.prompt}),
         "tile": wish.tile,
         "overlap": wish.overlap,
         **words(plan.chosen, pipe.config.defaults, wish.negative),
         "method": dump(plan.method) if plan.method else "none",
         **about,
     }
-    told = wish.label is not None and plan.labels is not None
+    told = wish.label is not None and isinstance(plan.asked, Tensor)
     return Restored(
         images=images,
         seeds=list(range(wish.seed, wish.seed + wish.n)),
-        labels=plan.labels.tolist() if told and plan.labels is not None else None,
+        labels=plan.asked.tolist() if told and isinstance(plan.asked, Tensor) else None,
         recipe=recipe,
         evaluations=drawn.evaluations,
         seconds=drawn.seconds,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..codecs import LatentConfig
 from ..embedders import LowResolution, Masked
 from ..errors import IncompatibleError
 from ..networks import ClassifierConfig
-from ..objectives import Classification
+from ..networks.base import NetworkConfig
+from ..objectives import Classification, Reconstruction
 from .base import Data, Recipe, Request, Sampling, fill
 from .editing import Edit, Restore, Upscale
 from .evaluation import Evaluation
@@ -36,7 +38,7 @@ __all__ = [
 
 
 def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
-    """The recipe without a None that training would have to guess.
+    """The recipe without a None that training would have to guess; `data` is what the network sees.
 
     What is given counts most, then what its family says, then the recipe of the data's kind.
 
@@ -46,28 +48,45 @@ def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
     from .classifier import classifier
     from .families import FAMILIES
     from .image import image
+    from .latent import autoencoder, latent
     from .points import points
     from .restoration import inpaint, upscale
     from .small import is_small, small
+    from .text import reads, text
 
     measured = {"image": image, "points": points}[data.info.kind](recipe, data, device)
     if recipe.process is not None:
         family = FAMILIES[recipe.process](data)
         sampling = fill(family.sampling, measured.sampling)
         measured = replace(measured, **family._asdict() | {"sampling": sampling})
-    tasks = {"classifier": classifier, "upscale": upscale, "inpaint": inpaint}
+    if recipe.codec:
+        measured = latent(measured)
+    told = reads(recipe, data)
+    if told:
+        measured = text(measured)
+    tasks = {"classifier": classifier, "upscale": upscale, "inpaint": inpaint, "autoencoder": autoencoder}
     if recipe.task in tasks:
         measured = tasks[recipe.task](measured, data)
     few = is_small(recipe, data)
     measured = replace(small(measured, data) if few else measured, small_data=few)
+    measured = replace(measured, data=replace(measured.data, captions=told), text=measured.text or ())
     return _joined(_checked(fill(recipe, measured)), data.info.shape)
 
 
 def _checked(recipe: Recipe) -> Recipe:
     """The recipe, its parts made for its task."""
+    if recipe.codec and (recipe.task != "generate" or recipe.augment is not None):
+        what = f"task={recipe.task}" if recipe.task != "generate" else "augment"
+        raise IncompatibleError(
+            f"{what} does not go with codec={recipe.codec}: it works on the pictures themselves",
+            field="codec",
+            hint="leave codec out",
+        )
     for field, part, kind, task in (
         ("network", recipe.network, ClassifierConfig, "classifier"),
+        ("network", recipe.network, LatentConfig, "autoencoder"),
         ("objective", recipe.objective, Classification, "classifier"),
+        ("objective", recipe.objective, Reconstruction, "autoencoder"),
         ("spatial", recipe.spatial, LowResolution, "upscale"),
         ("spatial", recipe.spatial, Masked, "inpaint"),
     ):
@@ -76,7 +95,7 @@ def _checked(recipe: Recipe) -> Recipe:
             name = type(part).__name__.removesuffix("Config")
             raise IncompatibleError(f"{name} is not made for task={recipe.task}", field=field, hint=hint)
     for field, told, wrong in (
-        ("augment", recipe.augment, recipe.task == "classifier"),
+        ("augment", recipe.augment, recipe.task in ("classifier", "autoencoder")),
         ("patches", recipe.patches, recipe.task != "generate"),
     ):
         if told is not None and wrong:
@@ -95,7 +114,7 @@ def _joined(recipe: Recipe, shape: tuple[int, ...]) -> Recipe:
         channels = recipe.spatial.channels(shape[0])
     if recipe.patches is not None:
         channels += 2
-    if isinstance(network, ClassifierConfig) or network is None:
+    if not isinstance(network, NetworkConfig):
         return recipe
     if network.spatial_channels not in (0, channels):
         raise IncompatibleError(

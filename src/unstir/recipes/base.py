@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 
-from ..embedders import Augmentation, Patches, Spatial
+from ..codecs import LatentConfig
+from ..embedders import Augmentation, Patches, Spatial, TextEncoderConfig
 from ..guidance import Rule
 from ..networks import ClassifierConfig
 from ..networks.base import NetworkConfig
@@ -25,7 +26,7 @@ __all__ = ["Data", "Family", "Recipe", "Request", "Sampling", "Task", "fill", "p
 Family = Literal["ddpm", "vp", "subvp", "ve", "edm", "flow", "cosine", "ncsn", "vdm"]
 """The names of `families.FAMILIES`."""
 Grid = Literal["uniform", "trailing", "log_snr", "karras", "shifted", "exponential", "beta", "optimised"]
-Task = Literal["generate", "classifier", "upscale", "inpaint"]
+Task = Literal["generate", "classifier", "upscale", "inpaint", "autoencoder"]
 Group = TypeVar("Group", "Data", Training, "Sampling", "Recipe")
 
 
@@ -41,6 +42,8 @@ class Data:
     """1 = grey, 3 = colour; None: what the data has."""
     labels: bool = True
     """Learn the classes of labelled data; false: treat it as unlabelled."""
+    captions: bool | None = None
+    """Learn to read prompts from the captions; None: where most items have one. Labels are not learned then."""
     max_bad: Fraction = 0.05
     """Share of files that may be unreadable before training is refused."""
     heldout: Annotated[float, Range(ge=0, le=0.5)] | None = None
@@ -86,8 +89,10 @@ class Request:
     """Sample i depends on seed + i alone."""
     label: int | str | tuple[int | str, ...] | None = None
     """A class, by number or name, or one for each sample; None: drawn as often as in training."""
+    prompt: str | tuple[str, ...] | None = None
+    """What the samples are to show, in words, for a model trained on captions; (word:1.3) counts more."""
     negative: int | str | None = None
-    """A class for guidance to move away from, in place of none."""
+    """A class, or words, for guidance to move away from, in place of none."""
     size: Annotated[int, Range(ge=2, le=4096)] | None = None
     """Side in pixels; None: that of the training data."""
     out: str | None = None
@@ -108,18 +113,22 @@ class Recipe:
 
     data: Data
     task: Task = "generate"
-    """What is trained: a model that generates, a classifier of noisy data that guides one, or a model that makes
-    pictures larger or fills in what is unknown of them."""
+    """What is trained: a model that generates, a classifier of noisy data that guides one, a model that makes
+    pictures larger or fills in what is unknown of them, or an autoencoder, in whose space others generate (codec=)."""
+    codec: str = ""
+    """The run of an autoencoder, RUN or RUN@STEP, in whose latent space the model works; "" = on the data itself."""
     process: Family | None = None
     """A family of models (docs/families.md): schedule, parameterization, objective and sampling, where left open."""
     schedule: Schedule | None = None
     """How data becomes noise."""
     parameterization: Parameterization | None = None
     """What the network predicts."""
-    network: NetworkConfig | ClassifierConfig | None = None
+    network: NetworkConfig | ClassifierConfig | LatentConfig | None = None
     """The network and its size."""
     objective: Objective | None = None
     """What training minimises."""
+    text: tuple[TextEncoderConfig, ...] | None = None
+    """What reads the captions, one encoder or several: transformer, learned with the network, minilm or pretrained."""
     spatial: Spatial | None = None
     """What a model that restores is told of a picture: its low resolution, or its known part."""
     small_data: bool | None = None

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TypeVar
 
 from ..data import Dataset
 from ..embedders import Augmentation
 from ..errors import IncompatibleError
-from ..networks import ClassifierConfig, UNetConfig
-from ..networks.base import NetworkConfig
+from ..networks import UNetConfig
 from ..train.settings import Training
 from .base import Recipe
 
 __all__ = ["FEW", "about_small", "is_small", "small"]
 
+Part = TypeVar("Part")
+
+UNFIT = {"classifier": "a classifier", "autoencoder": "an autoencoder"}
+"""The tasks that draw nothing."""
 FEW = 500
 """Below so many pictures auto is on: training sees each of them 300 times and more, and begins to copy."""
 MILD = Augmentation(
@@ -41,9 +45,11 @@ def is_small(recipe: Recipe, data: Dataset) -> bool:
     Raises:
         IncompatibleError: it was asked for where there are no pictures to generate.
     """
-    pictures = data.info.kind == "image" and recipe.task != "classifier"
+    pictures = data.info.kind == "image" and recipe.task not in UNFIT and not recipe.codec
     if recipe.small_data and not pictures:
-        what = "a classifier" if recipe.task == "classifier" else f"data with shape {data.info.shape}"
+        what = f"data with shape {data.info.shape}"
+        if recipe.task in UNFIT or recipe.codec:
+            what = UNFIT.get(recipe.task, "a latent space, where pictures cannot be moved and turned")
         raise IncompatibleError(
             f"small_data=on is for pictures that are generated or restored, this is {what}",
             field="small_data",
@@ -63,11 +69,12 @@ def small(measured: Recipe, data: Dataset) -> Recipe:
     return replace(measured, network=network, augment=augment, training=training, sampling=sampling)
 
 
-def _narrower(network: NetworkConfig | ClassifierConfig | None) -> NetworkConfig | ClassifierConfig | None:
+def _narrower(network: Part) -> Part:
     """Two thirds as wide, in steps of 32: it learns fewer details by heart, in half of the time."""
     if not isinstance(network, UNetConfig):
         return network
-    return replace(network, widths=tuple(max(32, width * 2 // 3 // 32 * 32) for width in network.widths))
+    widths = tuple(max(32, width * 2 // 3 // 32 * 32) for width in network.widths)
+    return replace(network, widths=widths)
 
 
 def _watched(training: Training, n: int, *, free: bool) -> Training:

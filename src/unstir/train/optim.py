@@ -69,7 +69,7 @@ class Muon:
     """Pull towards zero per step and unit of rate, of both parts."""
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     """AdamW's decays."""
-    adamw: tuple[str, ...] = ("embed", "table", "enter", "leave", "modulation")
+    adamw: tuple[str, ...] = ("embed.", "table", "enter", "leave", "modulation")
     """Parameters with one of these in their names go to AdamW though they are matrices."""
 
     def __post_init__(self) -> None:

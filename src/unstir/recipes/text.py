@@ -1,0 +1,42 @@
+"""Models that read prompts: what captions change in a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..data import Dataset
+from ..embedders import TransformerConfig
+from ..errors import DataError
+from ..networks import UNetConfig
+from .base import Recipe
+
+__all__ = ["reads", "text"]
+
+ENOUGH = 0.5
+"""Share of the items that must have a caption for a model to learn from them unasked."""
+
+
+def reads(recipe: Recipe, data: Dataset) -> bool:
+    """Whether the model is to be told captions: what `captions=` says, else whether most items have one.
+
+    Raises DataError where captions are asked for and there are none.
+    """
+    wanted, found = recipe.data.captions, data.info.captions
+    if recipe.task in ("classifier", "autoencoder") or wanted is False:
+        return False
+    if wanted and not found:
+        raise DataError(
+            f"{data.info.source} has no captions",
+            field="data.captions",
+            hint="put a .txt beside each picture, or a captions.jsonl into the folder; or leave captions out",
+        )
+    return bool(wanted) or found > ENOUGH * len(data)
+
+
+def text(measured: Recipe) -> Recipe:
+    """The measured recipe with an encoder of text, and a network that attends to it."""
+    network = measured.network
+    if isinstance(network, UNetConfig) and not network.attention:
+        network = replace(network, attention=min(2, len(network.widths)))
+    sampling = replace(measured.sampling, guidance=3.0)
+    return replace(measured, network=network, text=(TransformerConfig(),), sampling=sampling)

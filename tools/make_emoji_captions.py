@@ -1,0 +1,125 @@
+"""Give the embedded emoji their captions: the Unicode name in plain words, other ways to say it, keywords.
+
+    npm pack cldr-annotations-modern@45 cldr-annotations-derived-modern@45, each unpacked with tar
+    python tools/make_emoji_captions.py annotations/en/annotations.json annotationsDerived/en/annotations.json
+
+Rewrites `captions` in emoji.json: {text: weight}, the name first and heaviest. The name is drawn in half of
+the cases or more, the other ways to say it twice as often as a keyword. A keyword that says little because
+more than `COMMON` emoji have it ("face", "person", "flag") is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+EMBEDDED = Path(__file__).parents[1] / "src/unstir/data/embedded/emoji.json"
+COMMON = 8
+KEYWORDS = 4  # for one emoji, the rarest
+NEGATIONS = {"no", "not", "forbidden", "prohibited", "non"}
+ARTICLES = re.compile(r"United|Netherlands|Philippines|Bahamas|Maldives|Seychelles|.*(Islands|Republic)$|Isle|Gambia")
+PEOPLES = {
+    "Argentina": "Argentine", "Australia": "Australian", "Austria": "Austrian", "Belgium": "Belgian",
+    "Brazil": "Brazilian", "Canada": "Canadian", "Chile": "Chilean", "China": "Chinese", "Colombia": "Colombian",
+    "Cuba": "Cuban", "Czechia": "Czech", "Denmark": "Danish", "Egypt": "Egyptian", "Ethiopia": "Ethiopian",
+    "Finland": "Finnish", "France": "French", "Germany": "German", "Greece": "Greek", "Hungary": "Hungarian",
+    "Iceland": "Icelandic", "India": "Indian", "Indonesia": "Indonesian", "Iran": "Iranian", "Ireland": "Irish",
+    "Israel": "Israeli", "Italy": "Italian", "Jamaica": "Jamaican", "Japan": "Japanese", "Kenya": "Kenyan",
+    "Mexico": "Mexican", "Morocco": "Moroccan", "Nepal": "Nepali", "Netherlands": "Dutch", "Nigeria": "Nigerian",
+    "Norway": "Norwegian", "Pakistan": "Pakistani", "Peru": "Peruvian", "Poland": "Polish",
+    "Portugal": "Portuguese", "Romania": "Romanian", "Russia": "Russian", "South Africa": "South African",
+    "South Korea": "South Korean", "Spain": "Spanish", "Sweden": "Swedish", "Switzerland": "Swiss",
+    "Thailand": "Thai", "Türkiye": "Turkish", "Ukraine": "Ukrainian", "United Kingdom": "British",
+    "United States": "American", "Vietnam": "Vietnamese",
+}  # fmt: skip
+
+
+def name_of(entry: dict[str, Any], spoken: str) -> tuple[str, list[str]]:
+    """The Unicode name in plain words, and other ways to say it."""
+    kind, colon, what = spoken.partition(": ")
+    if not colon:
+        return spoken, _others(spoken)
+    if kind == "flag":
+        the = "the " if ARTICLES.match(what) else ""
+        people = [f"{PEOPLES[what]} flag"] if what in PEOPLES else []
+        return f"flag of {the}{what}", [f"flag: {what}", f"{what} flag", *people]
+    if kind == "keycap":
+        return f"keycap {what}", [f"{what} in a blue square"] if what.isdigit() else []
+    parts = what.split(", ")
+    if kind == "family":
+        text = f"family of {_listed(parts)}"
+        return text, [_listed(parts)]
+    if kind in ("kiss", "couple with heart"):
+        both = _listed(parts)
+        return (f"{both} kissing", [f"kiss of {both}"]) if kind == "kiss" else (
+            f"{both} with a heart", [f"{kind} of {both}", f"{both} in love"])  # fmt: skip
+    if what == "bald":
+        return f"bald {kind}", [f"{kind} without hair"]
+    if what == "beard":
+        return f"{kind} with a beard", [f"bearded {kind}"]
+    return f"{kind} with {what}", [f"{what.removesuffix(' hair')}-haired {kind}"] if "hair" in what else []
+
+
+def _listed(parts: list[str]) -> str:
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _others(name: str) -> list[str]:
+    """Other word orders: 'face with tears of joy' is also a 'tears of joy face'."""
+    says = []
+    if match := re.fullmatch(r"(face|cat) with (?:a )?(.+)", name):
+        says.append(f"{match[2]} {match[1]}")
+    if match := re.fullmatch(r"(.+) face", name):
+        says.append(f"face of a {match[1]}" if len(match[1].split()) == 1 and match[1] in ANIMALS else f"{match[1]} emoji")
+    if match := re.fullmatch(r"(man|woman|person) (\w+ing)( .+)?", name):
+        says.append(f"a {match[1]} who is {match[2]}{match[3] or ''}")
+    if match := re.fullmatch(r"(.+) button", name):
+        says.append(f"button that says {match[1]}" if match[1].isupper() else f"{match[1]} sign")
+    if re.fullmatch(r"\w+(-| )(thirty|o’clock|o'clock)", name):
+        says.append(f"clock at {name.replace('-', ' ')}")
+    return says
+
+
+ANIMALS = set("mouse cow tiger rabbit cat dog wolf bear hamster monkey horse pig dragon frog".split())
+
+
+def weighted(name: str, others: list[str], keywords: list[str]) -> dict[str, float]:
+    weights = {name: 6.0} | dict.fromkeys(others, 2.0)
+    return weights | {word: 1.0 for word in keywords if word not in weights}
+
+
+def captions_of(entries: list[dict[str, Any]], found: dict[str, Any]) -> None:
+    """Sets `captions` of every entry."""
+    known = [found.get(entry["char"]) or found[entry["char"].replace("\ufe0f", "")] for entry in entries]
+    shared = Counter(word for record in known for word in record["default"])
+    for entry, record in zip(entries, known, strict=True):
+        spoken = record["tts"][0]
+        name, others = name_of(entry, spoken)
+        said = {name.lower(), spoken.lower(), *(other.lower() for other in others)}
+        words = [
+            word
+            for word in sorted(record["default"], key=lambda word: shared[word])
+            if shared[word] <= COMMON and word.lower() not in said and word not in NEGATIONS and not word.isdigit()
+        ]
+        entry["captions"] = weighted(name, others, words[:KEYWORDS])
+
+
+def main(annotations: str, derived: str) -> None:
+    found: dict[str, Any] = {}
+    for path, key in ((derived, "annotationsDerived"), (annotations, "annotations")):
+        found |= json.loads(Path(path).read_text())[key]["annotations"]
+    entries = json.loads(EMBEDDED.read_text())
+    captions_of(entries, found)
+    lines = ",\n".join(json.dumps(entry, ensure_ascii=True) for entry in entries)
+    EMBEDDED.write_text(f"[\n{lines}\n]\n")
+    counts = [len(entry["captions"]) for entry in entries]
+    print(f"{len(entries):,} emoji, {sum(counts):,} captions; {EMBEDDED.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
