@@ -14,13 +14,13 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from unstir.condition import Condition
-from unstir.networks import AutoencoderConfig, DiTConfig, UNetConfig
+from unstir.networks import AutoencoderConfig, DiTConfig, MMDiTConfig, UNetConfig
 from unstir.networks.base import NetworkConfig, count_flops, count_parameters
 
 CONFIGS: dict[str, NetworkConfig] = {
@@ -35,8 +35,15 @@ CONFIGS: dict[str, NetworkConfig] = {
     "dit 192 x 6, patch 2": DiTConfig(patch=2, width=192, depth=6),
     "autoencoder 32-64-128": AutoencoderConfig(),
 }
+TOLD: dict[str, NetworkConfig] = {
+    "unet 64-128-192, attention 2, text": UNetConfig(widths=(64, 128, 192), attention=2),
+    "dit 192 x 6, patch 2, text": DiTConfig(patch=2),
+    "dit 192 x 6, patch 2, rope, text": DiTConfig(patch=2, positions="rope"),
+    "mmdit 192 x 6, patch 2": MMDiTConfig(patch=2),
+}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CLASS_WIDTH = 64
+TOKEN_WIDTH = 256
 
 
 @dataclass(frozen=True)
@@ -74,21 +81,27 @@ def matrix_rate(precision: torch.dtype, seconds: float, device: torch.device) ->
 
 
 def training_step(
-    config: NetworkConfig, precision: torch.dtype, options: argparse.Namespace
+    config: NetworkConfig, told: bool, precision: torch.dtype, options: argparse.Namespace
 ) -> tuple[int, int, Callable[[], object]]:
-    """(parameters, operations per image, one training step)."""
-    shape = (options.size, options.size)
-    network = config.build(options.channels, shape, CLASS_WIDTH)
-    cost = count_parameters(network), count_flops(network, backward=True)
-    network = network.to(options.device, memory_format=network.memory_format)
+    """(parameters, operations per image, one training step); told: texts of half to all of `--tokens` tokens."""
+    shape, device = (options.size, options.size), options.device
+    network = config.build(options.channels, shape, CLASS_WIDTH, tokens=TOKEN_WIDTH * told)
+    operations = count_flops(network, token_count=options.tokens, backward=True)
+    cost = count_parameters(network), operations
+    network = network.to(device, memory_format=network.memory_format)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, fused=True)
     call = torch.compile(network) if options.compile else network
-    x = torch.randn(options.batch, options.channels, *shape, device=options.device)
-    noise = torch.randn(options.batch, device=options.device)
-    cond = Condition(vector=torch.randn(options.batch, CLASS_WIDTH, device=options.device))
+    x = torch.randn(options.batch, options.channels, *shape, device=device)
+    noise = torch.randn(options.batch, device=device)
+    cond = Condition(vector=torch.randn(options.batch, CLASS_WIDTH, device=device))
+    if told:
+        lengths = torch.randint(options.tokens // 2, options.tokens + 1, (options.batch, 1), device=device)
+        tokens = torch.randn(options.batch, options.tokens, TOKEN_WIDTH, device=device)
+        mask = torch.arange(options.tokens, device=device) < lengths
+        cond = replace(cond, tokens=tokens, mask=mask)
 
     def step() -> None:
-        with torch.autocast(options.device.type, precision, enabled=precision != torch.float32):
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             loss = (call(x, noise, cond) - x).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -102,9 +115,9 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
     for word, precision in PRECISIONS.items():
         peak = matrix_rate(precision, options.seconds, options.device)
         yield Row("matrix product", word, 0, 0.0, 0.0, peak, 1.0)
-        for name, config in CONFIGS.items():
+        for name, config in (CONFIGS | TOLD).items():
             if options.only in name:
-                parameters, flops, step = training_step(config, precision, options)
+                parameters, flops, step = training_step(config, name in TOLD, precision, options)
                 images = rate(step, options.seconds, options.device) * options.batch
                 achieved = images * flops / 1e9
                 yield Row(name, word, parameters, images, flops / 1e6, achieved, achieved / peak)
@@ -118,6 +131,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--size", type=int, default=28, help="side of the images in pixels")
     parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=48, help="tokens of a text")
     parser.add_argument("--only", default="", help="only the networks whose name contains this")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", type=torch.device)
@@ -130,7 +144,7 @@ def main() -> None:
 
     print(
         f"torch {torch.__version__}, {options.device}, {options.threads} threads, batch {options.batch}, "
-        f"{options.channels} x {options.size} x {options.size}\n"
+        f"{options.channels} x {options.size} x {options.size}, texts of {options.tokens} tokens\n"
     )
     print("| network | precision | parameters | images/s | MFLOP/image | GFLOP/s | of a matrix product |")
     print("|---|---|--:|--:|--:|--:|--:|")

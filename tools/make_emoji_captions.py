@@ -20,8 +20,38 @@ from typing import Any
 EMBEDDED = Path(__file__).parents[1] / "src/unstir/data/embedded/emoji.json"
 COMMON = 8
 KEYWORDS = 4  # for one emoji, the rarest
-NEGATIONS = {"no", "not", "forbidden", "prohibited", "non"}
-ARTICLES = re.compile(r"United|Netherlands|Philippines|Bahamas|Maldives|Seychelles|.*(Islands|Republic)$|Isle|Gambia")
+EMPTY = {
+    "no",
+    "not",
+    "forbidden",
+    "prohibited",
+    "non",
+    "right",
+    "left",
+    "up",
+    "down",
+    "small",
+    "large",
+    "big",
+}
+"""Keywords that ask for no picture."""
+COLOURS = {
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "black",
+    "white",
+    "grey",
+    "gray",
+}
+ARTICLES = re.compile(
+    r"United|Netherlands|Philippines|Bahamas|Maldives|Seychelles|.*(Islands|Republic)$|Isle|Gambia"
+)
 PEOPLES = {
     "Argentina": "Argentine", "Australia": "Australian", "Austria": "Austrian", "Belgium": "Belgian",
     "Brazil": "Brazilian", "Canada": "Canadian", "Chile": "Chilean", "China": "Chinese", "Colombia": "Colombian",
@@ -38,7 +68,13 @@ PEOPLES = {
 }  # fmt: skip
 
 
-def name_of(entry: dict[str, Any], spoken: str) -> tuple[str, list[str]]:
+ANIMALS = {
+    "mouse", "cow", "tiger", "rabbit", "cat", "dog", "wolf", "bear", "hamster", "monkey", "horse", "pig", "dragon",
+}  # fmt: skip
+PLURALS = {"man": "two men", "woman": "two women", "person": "two people"}
+
+
+def name_of(spoken: str) -> tuple[str, list[str]]:
     """The Unicode name in plain words, and other ways to say it."""
     kind, colon, what = spoken.partition(": ")
     if not colon:
@@ -55,8 +91,10 @@ def name_of(entry: dict[str, Any], spoken: str) -> tuple[str, list[str]]:
         return text, [_listed(parts)]
     if kind in ("kiss", "couple with heart"):
         both = _listed(parts)
-        return (f"{both} kissing", [f"kiss of {both}"]) if kind == "kiss" else (
-            f"{both} with a heart", [f"{kind} of {both}", f"{both} in love"])  # fmt: skip
+        both = PLURALS.get(parts[0], both) if parts[0] == parts[-1] else both
+        if kind == "kiss":
+            return f"{both} kissing", [f"kiss of {both}"]
+        return f"{both} with a heart", [f"{kind}: {both}", f"{both} in love"]
     if what == "bald":
         return f"bald {kind}", [f"{kind} without hair"]
     if what == "beard":
@@ -75,7 +113,7 @@ def _others(name: str) -> list[str]:
     if match := re.fullmatch(r"(face|cat) with (?:a )?(.+)", name):
         says.append(f"{match[2]} {match[1]}")
     if match := re.fullmatch(r"(.+) face", name):
-        says.append(f"face of a {match[1]}" if len(match[1].split()) == 1 and match[1] in ANIMALS else f"{match[1]} emoji")
+        says.append(f"face of a {match[1]}" if match[1] in ANIMALS else f"{match[1]} emoji")
     if match := re.fullmatch(r"(man|woman|person) (\w+ing)( .+)?", name):
         says.append(f"a {match[1]} who is {match[2]}{match[3] or ''}")
     if match := re.fullmatch(r"(.+) button", name):
@@ -83,9 +121,6 @@ def _others(name: str) -> list[str]:
     if re.fullmatch(r"\w+(-| )(thirty|o’clock|o'clock)", name):
         says.append(f"clock at {name.replace('-', ' ')}")
     return says
-
-
-ANIMALS = set("mouse cow tiger rabbit cat dog wolf bear hamster monkey horse pig dragon frog".split())
 
 
 def weighted(name: str, others: list[str], keywords: list[str]) -> dict[str, float]:
@@ -99,12 +134,12 @@ def captions_of(entries: list[dict[str, Any]], found: dict[str, Any]) -> None:
     shared = Counter(word for record in known for word in record["default"])
     for entry, record in zip(entries, known, strict=True):
         spoken = record["tts"][0]
-        name, others = name_of(entry, spoken)
+        name, others = name_of(spoken)
         said = {name.lower(), spoken.lower(), *(other.lower() for other in others)}
         words = [
             word
             for word in sorted(record["default"], key=lambda word: shared[word])
-            if shared[word] <= COMMON and word.lower() not in said and word not in NEGATIONS and not word.isdigit()
+            if shared[word] <= COMMON and word.lower() not in said | EMPTY | COLOURS and not word.isdigit()
         ]
         entry["captions"] = weighted(name, others, words[:KEYWORDS])
 

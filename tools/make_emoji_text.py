@@ -19,6 +19,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,10 @@ grinning cat, crying cat, see-no-evil monkey, hear-no-evil monkey, speak-no-evil
 heart with arrow, sparkling heart, growing heart, two hearts, broken heart, kiss mark, collision,
 
 monkey face, monkey, gorilla, dog, poodle, wolf, fox, cat face, cat, tiger face, leopard, horse face, moose, donkey,
-horse, unicorn, deer, bison, cow face, ox, water buffalo, pig face, pig, boar, goat, camel, llama, giraffe, elephant,
+horse, unicorn, deer, bison, ox, water buffalo, pig face, pig, boar, goat, camel, giraffe, elephant,
 mammoth, rhinoceros, hippopotamus, mouse face, mouse, rat, hamster, rabbit face, rabbit, chipmunk, beaver, hedgehog,
 bat, bear, koala, sloth, otter, kangaroo, badger, paw prints, chicken, rooster, baby chick, bird, penguin, dove,
-eagle, swan, owl, dodo, feather, flamingo, peacock, parrot, phoenix, frog, crocodile, turtle, lizard, snake,
+eagle, swan, owl, dodo, feather, flamingo, parrot, phoenix, frog, crocodile, turtle, lizard, snake,
 dragon face, dragon, sauropod = dinosaur, T-Rex, spouting whale, whale, dolphin, seal, fish, tropical fish, blowfish,
 shark, octopus, spiral shell, coral, jellyfish, crab, lobster, shrimp, squid, snail, bug, ant, beetle,
 lady beetle = ladybug, cockroach, spider, scorpion, fly, worm, cherry blossom, lotus, rosette, rose, hibiscus,
@@ -59,37 +60,37 @@ four leaf clover, maple leaf, fallen leaf, mushroom,
 
 grapes, melon, tangerine, lemon, banana, mango, red apple = apple, pear, peach, cherries, strawberry, blueberries,
 tomato, eggplant, potato, hot pepper, bell pepper, cucumber, broccoli, garlic, onion, chestnut, croissant, pretzel,
-pancakes, waffle, cheese wedge, hot dog, taco, egg, popcorn, butter, canned food, dumpling, fortune cookie,
-soft ice cream, doughnut, cookie, birthday cake, pie, chocolate bar, lollipop, custard, honey pot, teapot,
+pancakes, waffle, cheese wedge, hot dog, taco, egg, butter, canned food, dumpling, fortune cookie,
+soft ice cream, doughnut, cookie, birthday cake, pie, chocolate bar, custard, honey pot, teapot,
 cup with straw, wine glass, spoon, amphora,
 
 mountain, rock, hut, castle, mosque, tent, circus tent, light rail, bus, minibus, ambulance, fire engine,
 automobile = car, sport utility vehicle, pickup truck, delivery truck, racing car, motorcycle, motor scooter, bicycle,
 skateboard, roller skate, oil drum, police car light, stop sign, anchor, sailboat, canoe, speedboat, ferry, ship,
 small airplane, helicopter, flying saucer, full moon, crescent moon, sun, sun with face, full moon face,
-ringed planet, star, glowing star, shooting star, cloud, tornado, cyclone, closed umbrella, umbrella, high voltage,
+ringed planet, star, glowing star, cloud, tornado, cyclone, closed umbrella, umbrella, high voltage,
 snowflake, comet, fire, droplet, water wave,
 
 jack-o-lantern, Christmas tree, firecracker, sparkles, balloon, ribbon, wrapped gift, reminder ribbon, ticket, trophy,
 baseball, basketball, volleyball, american football, rugby football, flying disc, boxing glove, ice skate,
 diving mask, running shirt, sled, yo-yo, kite, water pistol, pool 8 ball, crystal ball, video game, joystick,
-game die, puzzle piece, teddy bear, spade suit, heart suit, diamond suit, club suit, chess pawn, yarn,
+game die, puzzle piece, teddy bear, spade suit, diamond suit, club suit, chess pawn, yarn,
 
-glasses, goggles, lab coat, necktie, t-shirt, jeans, scarf, gloves, coat, socks, dress, kimono, sari,
+glasses, goggles, necktie, t-shirt, jeans, scarf, gloves, coat, socks, dress, kimono, sari,
 one-piece swimsuit = swimsuit, briefs, shorts, bikini, woman’s clothes = blouse, folding hand fan, purse, handbag,
 clutch bag, backpack, thong sandal, man’s shoe = shoe, running shoe, hiking boot, flat shoe, high-heeled shoe,
 woman’s sandal = sandal, ballet shoes, woman’s boot = boot, crown, woman’s hat = hat, top hat, graduation cap,
-billed cap = cap, military helmet, lipstick, ring, gem stone,
+billed cap = cap, military helmet, lipstick, gem stone,
 megaphone, bell, musical note, musical notes, studio microphone, microphone, headphone, radio, saxophone, accordion,
 guitar, trumpet, violin, banjo, maracas, flute, telephone, telephone receiver, battery, electric plug, keyboard,
 computer mouse, floppy disk, television, video camera, candle, light bulb, flashlight, red paper lantern = lantern,
 closed book = book, notebook, bookmark, label, money bag, coin, credit card, package, postbox, fountain pen, pen,
-crayon, briefcase, file folder, calendar, pushpin, round pushpin, straight ruler, triangular ruler, wastebasket,
+crayon, briefcase, file folder, pushpin, round pushpin, straight ruler, triangular ruler, wastebasket,
 locked = padlock, unlocked = open padlock, key, old key, bomb, shield, wrench, nut and bolt, gear, hook, toolbox,
 magnet, ladder, test tube, syringe, adhesive bandage, door, couch and lamp, chair, toilet, plunger, bathtub, razor,
-lotion bottle, broom, basket, roll of paper, bucket, soap, toothbrush, sponge, coffin, moai
+lotion bottle, broom, basket, bucket, soap, toothbrush, sponge, coffin, moai
 """
-"""Objects whose main colour may be another one, by the name of their emoji; `= word` where they are called otherwise."""
+"""Objects that may be of any colour, by the name of their emoji; `= word` where they are called otherwise."""
 
 SAME_COLOUR = {"gray": "grey", "violet": "purple"}
 
@@ -104,7 +105,13 @@ SHEET = (
     "rocket", "automobile", "sailboat", "bicycle", "castle", "balloon", "wrapped gift", "trophy",
     "guitar", "soccer ball", "crown", "gem stone", "light bulb", "key", "flag of Sweden", "robot",
 )  # fmt: skip
-"""Training captions of the README's sheet; eight of the pairs held out come after them."""
+"""Training captions of the README's sheet."""
+
+SHEET_OBJECTS = (
+    "bird", "rabbit", "castle", "swan", "horse", "cat", "fox", "tulip", "crown", "helicopter", "doughnut", "unicorn",
+    "kangaroo", "snake", "dolphin", "sailboat", "deer", "taco", "hedgehog", "crocodile", "bicycle", "dragon",
+)  # fmt: skip
+"""Of the pairs held out, the first eight of these come after them."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,11 @@ class Item:
     captions: Mapping[str, float]
     picture: np.ndarray
 
+    @cached_property
+    def shares(self) -> Mapping[str, float]:
+        """Of the picture's colours."""
+        return shares(self.picture)
+
 
 def embedded(size: int) -> list[Emoji]:
     """All of them, in the order of the Unicode charts."""
@@ -168,10 +180,12 @@ def objects() -> dict[str, str]:
 
 
 # -- words ------------------------------------------------------------------------------------------------
+@cache
 def words_of(text: str) -> frozenset[str]:
     """The words of a text in one form: lower case, the plural as the singular, one word for each colour."""
     words = (word for word in re.findall(r"[\w’'-]+", text.lower()))
-    singular = (word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words)
+    plural = re.compile(r"\w{3,}(?<!s)s")
+    singular = (word[:-1] if plural.fullmatch(word) else word for word in words)
     return frozenset(SAME_COLOUR.get(word, word) for word in singular)
 
 
@@ -217,18 +231,18 @@ def originals(emoji: list[Emoji], things: Mapping[str, str]) -> list[Item]:
 
 def variants(emoji: list[Emoji], things: Mapping[str, str]) -> Iterator[tuple[str, str, Emoji, Item]]:
     """(colour, object, emoji, item) for every object in each colour that it has not, where that colour is clear."""
-    known = [words_of(text) for one in emoji for text in one.captions]
+    known = {words_of(text) for one in emoji for text in one.captions}
     for one in emoji:
         if one.name not in things:
             continue
         thing, seen, region = things[one.name], shares(one.picture), dominant(one.picture)
         for colour in COLOURS:
-            if seen[colour] >= SHOWN or any(words_of(f"{colour} {thing}") == words for words in known):
+            if seen[colour] >= SHOWN or words_of(f"{colour} {thing}") in known:
                 continue
             picture = recolour(one.picture, colour, region)
-            new = shares(picture)
-            if new[colour] >= CLEAR and max(new, key=lambda c: new[c]) == colour:
-                yield colour, thing, one, Item(f"{one.file}-{colour}", coloured(colour, thing), picture)
+            item = Item(f"{one.file}-{colour}", coloured(colour, thing), picture)
+            if item.shares[colour] >= CLEAR and max(item.shares, key=lambda c: item.shares[c]) == colour:
+                yield colour, thing, one, item
 
 
 # -- what is held out -------------------------------------------------------------------------------------
@@ -239,15 +253,14 @@ def held_out(candidates: Mapping[str, list[Pair]], first: list[Item], count: int
         candidates: the pairs of each colour.
         first: the unchanged emoji.
     """
-    seen = [(item.captions, shares(item.picture)) for item in first]
     order = {c: sorted(pairs, key=lambda pair: _digest(pair.prompt)) for c, pairs in candidates.items()}
     chosen: list[Pair] = []
     while len(chosen) < count and any(order.values()):
         for colour in order:
             while order[colour] and len(chosen) < count:
                 pair = order[colour].pop(0)
-                taken = any(words_of(a) & words_of(b) for p in chosen for a in p.names for b in pair.names)
-                if not taken and not any(leaks(captions, shown, pair) for captions, shown in seen):
+                taken = any(pair.object == other.object for other in chosen)
+                if not taken and not any(leaks(item.captions, item.shares, pair) for item in first):
                     chosen.append(pair)
                     break
     return chosen
@@ -257,7 +270,9 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def training_set(emoji: list[Emoji], things: Mapping[str, str], count: int = PAIRS) -> tuple[list[Item], list[Pair]]:
+def training_set(
+    emoji: list[Emoji], things: Mapping[str, str], count: int = PAIRS
+) -> tuple[list[Item], list[Pair]]:
     """(items to train on, pairs that none of them teaches)"""
     first = originals(emoji, things)
     made = list(variants(emoji, things))
@@ -265,11 +280,11 @@ def training_set(emoji: list[Emoji], things: Mapping[str, str], count: int = PAI
     for colour, thing, one, _ in made:
         candidates[colour].append(Pair(colour, thing, tuple(dict.fromkeys((thing, one.name)))))
     pairs = held_out(candidates, first, count)
-    kept = []
-    for _, _, one, item in made:
-        told = [*item.captions, *(f"{text} {item.file.rsplit('-', 1)[1]}" for text in (one.name,))]
-        if not any(leaks(told, shares(item.picture), pair) for pair in pairs):
-            kept.append(item)
+    kept = [
+        item
+        for colour, _, one, item in made
+        if not any(leaks([*item.captions, f"{colour} {one.name}"], item.shares, pair) for pair in pairs)
+    ]
     return [*first, *kept], pairs
 
 
@@ -283,31 +298,37 @@ def main(out: str, size: str = "64") -> None:
     items, pairs = training_set(emoji, things)
     lines = []
     for k, item in enumerate(items):
-        files = [f"{item.file}_{copy}.png" for copy in range(COPIES)] if k < len(emoji) else [f"{item.file}.png"]
+        files = (
+            [f"{item.file}_{copy}.png" for copy in range(COPIES)] if k < len(emoji) else [f"{item.file}.png"]
+        )
         for file in files:
             image = Image.fromarray(item.picture)
             if image.size != (side, side):
                 image = image.resize((side, side), Image.Resampling.LANCZOS)
             image.save(folder / file)
             texts, weights = list(item.captions), list(item.captions.values())
-            lines.append(json.dumps({"file_name": file, "text": texts, "weight": weights}, ensure_ascii=False))
+            lines.append(
+                json.dumps({"file_name": file, "text": texts, "weight": weights}, ensure_ascii=False)
+            )
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     PROMPTS.parent.mkdir(parents=True, exist_ok=True)
     PROMPTS.write_text(json.dumps(prompts_of(pairs), indent=1, ensure_ascii=False) + "\n", "utf-8")
     changed = len(items) - len(emoji)
     share = COPIES * len(emoji) / len(lines)
-    print(f"{len(emoji):,} emoji, {changed:,} recoloured pictures of {len(things):,} objects, {len(lines):,} files;")
+    print(
+        f"{len(emoji):,} emoji, {changed:,} recoloured pictures of {len(things):,} objects, {len(lines):,} files;"
+    )
     print(f"{share:.0%} of them as they were drawn; {len(pairs)} pairs held out")
 
 
 def prompts_of(pairs: list[Pair]) -> dict[str, list[object]]:
     """What docs/models/emoji-prompts.json holds."""
-    attractive = [pair.prompt for pair in pairs if pair.colour not in ("grey", "black", "white", "brown")][:8]
+    attractive = [pair.prompt for pair in pairs if pair.object in SHEET_OBJECTS]
     return {
         "compositional": [
             {"prompt": pair.prompt, "colour": pair.colour, "object": pair.object} for pair in pairs
         ],
-        "sheet": [*SHEET, *attractive],
+        "sheet": [*SHEET, *attractive][:64],
     }
 
 

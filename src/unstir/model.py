@@ -43,6 +43,9 @@ __all__ = [
 Module: TypeAlias = Preconditioned | NoisyClassifier | Latent
 """What a model file holds the weights of."""
 
+SHIPPED = Path(__file__).parent / "pretrained"
+"""The models that come with the package, NAME.safetensors each."""
+
 FORMAT = 1
 """Version of the model file; a newer one is refused."""
 
@@ -167,10 +170,21 @@ class Model(NamedTuple):
     codec: Codec
 
 
-def write_model(path: Path, model: Model) -> None:
-    """Write weights and config at `path`; not atomic, for use inside one atomic write."""
-    document = {"format": FORMAT, "name": model.name, "config": dump(model.config, ModelConfig)}
-    save_tensors(path, _weights(model), {"unstir": document})
+def write_model(path: Path, model: Model, *, half: bool = False) -> None:
+    """Write weights and config at `path`; not atomic, for use inside one atomic write.
+
+    With `half`, weights are kept in float16: half the size, rounded by 1 part in 2048. They compute in float32.
+    """
+    document: dict[str, Any] = {"format": FORMAT, "name": model.name, "config": dump(model.config, ModelConfig)}
+    tensors = _weights(model)
+    if half:
+        document["half"] = True
+        tensors = _halved(tensors)
+    save_tensors(path, tensors, {"unstir": document})
+
+
+def _halved(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: x.half() if x.dtype == torch.float32 else x for k, x in tensors.items()}
 
 
 def _weights(model: Model) -> dict[str, torch.Tensor]:
@@ -186,18 +200,18 @@ def read_model(path: Path) -> Model:
     Raises:
         CheckpointError: the file is missing, damaged, not ours or newer than this unstir.
     """
-    model = _described(path)
+    model, half = _described(path)
     if problem := verify_file(path):
         raise CheckpointError(problem, field=str(path), hint="use an earlier checkpoint: RUN@STEP")
-    tensors = load_tensors(path, _weights(model))
+    tensors = load_tensors(path, _halved(_weights(model)) if half else _weights(model))
     model.module.load_state_dict({k: x for k, x in tensors.items() if not k.startswith("codec.")})
     codec = {k.removeprefix("codec."): x for k, x in tensors.items() if k.startswith("codec.")}
     model.codec.load_state_dict(codec)
     return model
 
 
-def _described(path: Path) -> Model:
-    """The model from the header of its file, without its weights yet."""
+def _described(path: Path) -> tuple[Model, bool]:
+    """The model from the header of its file, without its weights yet, and whether these are kept in float16."""
     text = read_header(path).metadata.get("unstir")
     if text is None:
         raise CheckpointError(
@@ -218,13 +232,14 @@ def _described(path: Path) -> Model:
         )
     try:
         config = read_settings(settings, ModelConfig)
-        return Model(name, config, config.build(), config.codec.build())
+        model = Model(name, config, config.build(), config.codec.build())
+        return model, bool(document.get("half"))
     except Exception as error:  # settings of a strange file may make any part object in its own way
         raise CheckpointError(f"{path}: its settings describe no model: {error}", field=str(path)) from error
 
 
 def find_model(model: str | Path, root: Path = Path("runs")) -> Path:
-    """The model file that a name means: RUN, a checkpoint's folder or a .safetensors file.
+    """The model file that a name means: RUN, a checkpoint's folder, a .safetensors file or a shipped model's name.
 
     RUN@STEP, RUN@last (which RUN is short for) and RUN@best are its checkpoints; RUN@ema:0.05 and RUN@STEP,ema:0.05
     hold another average of the weights, in a file that is made when it is first asked for.
@@ -236,6 +251,9 @@ def find_model(model: str | Path, root: Path = Path("runs")) -> Path:
     path = Path(model).expanduser()
     if path.is_file():
         return path
+    shipped = SHIPPED / f"{model}.safetensors"
+    if shipped.is_file() and not any((place / "config.yaml").is_file() for place in (path, root / model)):
+        return shipped
     address = _address(model, root)
     checkpoint = _checkpoint(address, root)
     return checkpoint / "model.safetensors" if address.ema is None else _averaged(checkpoint, address.ema)
@@ -329,6 +347,7 @@ def _checkpoint(address: _Address, root: Path) -> Path:
         )
     # a folder of a training that was refused holds no run
     runs = sorted({p.parent.name for word in ("config.yaml", "checkpoints") for p in root.glob(f"*/{word}")})
+    runs += [path.stem for path in SHIPPED.glob("*.safetensors")]
     hint = did_you_mean(name, runs, "run") if runs else "give a run directory or a .safetensors file"
     model = name + (f"@{point}" if point else "")
     raise CheckpointError(f"there is no model {model!r}", field="model", hint=hint)
@@ -347,7 +366,7 @@ def _averaged(checkpoint: Path, length: float) -> Path:
     average = Averages(checkpoint).average(length)
     source = checkpoint / "model.safetensors"
     plain = load_tensors(source)
-    tensors = plain | {name: x.to(plain[name].dtype) for name, x in average.items()}
+    tensors = plain | {name: x.to(plain[name].dtype) for name, x in average.items() if name in plain}
     about = json.loads(read_header(source).metadata["unstir"])
     write_atomic(path, lambda file: save_tensors(file, tensors, {"unstir": about}))
     seals = {_seal(one) for one in checkpoint.parent.glob("step-*") if (one / MANIFEST).is_file()}

@@ -35,9 +35,11 @@ from .denoiser import Preconditioned
 from .embedders import Label, LabelConfig, LowResolution, Prompt, PromptConfig
 from .embedders.weighting import escape
 from .errors import CheckpointError, ConfigError, DataError, DeviceError
+from .evaluate import Trained, encoder_for, feature_maps
 from .files import Lock, read_json, require_space, write_atomic
-from .model import Defaults, ModelConfig, Module
+from .model import Defaults, ModelConfig, Module, memory_format
 from .networks.base import count_parameters
+from .objectives import Reconstruction
 from .pipeline import Pipeline, load
 from .recipes import Recipe
 from .recipes.image import mirrors
@@ -264,6 +266,8 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(recipe.training.seed)  # of the first weights, nothing else
         module = model.build(network_dtype(recipe.training.precision, device)).to(device)
+        if isinstance(module, Latent):
+            _equip(module, recipe, train_set, heldout, say)
     pipeline = Pipeline(model, module.eval(), codec=codec)
     # what cannot be sampled is refused before it is trained
     if recipe.task == "generate":
@@ -300,6 +304,20 @@ def _latent(
         encoded(heldout, encode, pipe.digest, say=say),
     )
     return codec, replace(recipe, data=data), both
+
+
+def _equip(module: Latent, recipe: Recipe, train_set: Dataset, heldout: Dataset, say: Say) -> None:
+    """Give an autoencoder what its objective needs besides: a critic, features of a network trained on the data."""
+    objective, device = recipe.objective, next(module.parameters()).device
+    if not isinstance(objective, Reconstruction):
+        return
+    axes, channels = module.config.axes, module.config.data_channels
+    if (critic := objective.critic(axes, channels)) is not None:
+        module.critic = critic.to(device, memory_format=memory_format(axes))  # type: ignore[call-overload]
+    if objective.features:
+        encoder = encoder_for(None, train_set, heldout, say=say)
+        assert isinstance(encoder, Trained), "pictures have one"
+        module.maps = feature_maps(encoder, device)
 
 
 def _codec_config(info: Info, codec: Codec | None) -> ScaleConfig | IdentityConfig | LatentConfig:

@@ -76,6 +76,28 @@ def shifted(steps: int, schedule: Schedule | None = None, *, shift: float = 3.0)
     return shift * t / (1 + (shift - 1) * t)
 
 
+def moved(times: Tensor, schedule: Schedule, shift: float) -> Tensor:
+    """Any grid with sigma/alpha `shift` times as large at every time: u -> shift u / (1 + (shift - 1) u).
+
+    u = sigma / (alpha + sigma), which is t itself where the schedule is `Linear`: Esser et al. 2024, eq. 23. In
+    log-SNR it is a fall by 2 log(shift), Hoogeboom et al. 2023, eq. 3. A schedule whose u runs from u_0 > 0 or to
+    u_1 < 1 keeps its ends: the map is that of (u - u_0) / (u_1 - u_0). shift = 1 changes nothing.
+
+    Raises ConfigError unless shift > 0.
+    """
+    if not 0 < shift < math.inf:
+        raise ConfigError(
+            f"shift is {shift}", field="shift", hint="accepted: shift > 0; 1 leaves the times as they are"
+        )
+    if shift == 1:
+        return times
+    low, high = torch.sigmoid(-schedule.log_snr(times.new_tensor([0.0, 1.0])) / 2)
+    v = (torch.sigmoid(-schedule.log_snr(times) / 2) - low) / (high - low)
+    u = low + (high - low) * (shift * v / (1 + (shift - 1) * v))
+    t = schedule.time(torch.log1p(-u).sub(torch.log(u)).mul(2))
+    return torch.where((times == 0) | (times == 1), times, t)
+
+
 def beta(steps: int, schedule: Schedule | None = None, *, a: float = 0.6, b: float = 0.6) -> Tensor:
     """t_i = the (1 - i/N)-quantile of Beta(a, b); with a, b < 1 more of the steps at both ends, 1 is uniform.
 

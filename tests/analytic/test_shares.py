@@ -11,7 +11,7 @@ import scipy.stats
 import torch
 from scipy.spatial.distance import cdist
 
-from unstir.data import Dataset
+from unstir.data import Caption, Dataset
 from unstir.data.items import Items
 from unstir.errors import ConfigError, IncompatibleError
 from unstir.evaluate import (
@@ -43,9 +43,8 @@ def dataset(x: np.ndarray, y: np.ndarray | None = None, captions: Sequence[str] 
     keys, names = np.arange(len(x), dtype=np.uint64), [str(k) for k in range(len(x))]
     classes = () if y is None else CLASSES
     x = x.astype(np.float32)
-    return Dataset(
-        "test", Items(pixels=x, keys=keys, names=names, labels=y, classes=classes, captions=captions)
-    )
+    told = None if captions is None else [(Caption(text),) if text else () for text in captions]
+    return Dataset("test", Items(pixels=x, keys=keys, names=names, labels=y, classes=classes, captions=told))
 
 
 NOTHING = dataset(np.zeros((0, 2)))

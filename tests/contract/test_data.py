@@ -16,6 +16,7 @@ from hypothesis import given, strategies as st
 from PIL import Image
 
 from unstir.data import (
+    Caption,
     Dataset,
     Loader,
     builtin,

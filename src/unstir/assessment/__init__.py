@@ -12,12 +12,25 @@ from ..errors import ConfigError
 from ..pipeline import Pipeline
 from ..recipes import Evaluation
 from ..spec import dump
+from .autoencoding import Autoencoding, on_bench
 from .bench import Bench
 from .losses import bits_of, losses_of
 from .result import Assessment, Sweep
-from .samples import draw
+from .samples import draw, prompts_of
 
-__all__ = ["Assessment", "Bench", "Sweep", "assess", "bits_of", "draw", "losses_of", "sweep"]
+__all__ = [
+    "Assessment",
+    "Autoencoding",
+    "Bench",
+    "Sweep",
+    "assess",
+    "bits_of",
+    "draw",
+    "losses_of",
+    "on_bench",
+    "prompts_of",
+    "sweep",
+]
 
 
 def assess(model: str | Path | Pipeline, data: str | Path | None = None, **settings: Any) -> Assessment:
@@ -40,12 +53,12 @@ def assess(model: str | Path | Pipeline, data: str | Path | None = None, **setti
             field="sweep",
             hint=f"from unstir.assessment import sweep; sweep({str(model)!r}, {request.sweep!r})",
         )
-    return Bench(model, request).assess()
+    return on_bench(model, request).assess()
 
 
 def sweep(model: str | Path | Pipeline, over: str, data: str | Path | None = None, **settings: Any) -> Sweep:
     """`unstir evaluate MODEL sweep=OVER ...` from Python: over "guidance", "steps" or "ema"."""
-    return Bench(model, _request(data, settings | {"sweep": over})).sweep()
+    return on_bench(model, _request(data, settings | {"sweep": over})).sweep()
 
 
 def _request(data: str | Path | None, settings: Mapping[str, Any]) -> Evaluation:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from .. import config
+from ..codecs import Latent
 from ..data import Dataset
 from ..errors import (
     CheckpointError,
@@ -22,7 +24,18 @@ from ..errors import (
     NumericError,
     UnstirError,
 )
-from ..evaluate import Drawn, Encoder, Evidence, Finding, Metric, Raw, embedded, encoder_for
+from ..evaluate import (
+    Drawn,
+    Encoder,
+    Evidence,
+    Finding,
+    Metric,
+    Raw,
+    TwoTowers,
+    embedded,
+    encoder_for,
+    two_towers,
+)
 from ..model import ema_addresses
 from ..pipeline import Pipeline, load
 from ..recipes import Evaluation
@@ -34,10 +47,12 @@ from .subject import open_subject
 
 __all__ = ["Bench"]
 
-SWEPT = ("FID", "PRDC", "Accuracy", "Memorisation")
+SWEPT = ("FID", "PRDC", "Accuracy", "Agreement", "Memorisation")
 """What is measured of each variant of a sweep, unless told otherwise."""
 SCALES = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 """Guidance scales that a sweep tries."""
+READING_SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+"""The same for a model that reads: words need more of it than classes."""
 EXAMPLES = {"ema": "0.03,0.05,0.1", "guidance": "1,1.5,2", "steps": "5,10,20"}
 """Values of sweeps, for those who mistyped theirs."""
 PACE = 4
@@ -81,13 +96,35 @@ class Bench:
         with self._timed("data"):
             self.subject, self.train, self.heldout = open_subject(model, request)
         pipe = self.subject.pipe
-        self.draws = None if pipe is None else Draws(pipe, request)
+        self._check_prompts()
+        self.draws = None if pipe is None else Draws(pipe, request, captions=self._captions)
         if self.draws is not None:
             self.draws.check()  # before an encoder is trained
         self._check_classes()
         self.real, self.compared = self._real()
 
     # -- data ----------------------------------------------------------------------------------------------------
+    @property
+    def _captions(self) -> Dataset | None:
+        """Where the prompts of samples are from; None: there are no captions."""
+        data = self.heldout if self.request.prompts == "heldout" else self.train
+        return data if data.info.captions else None
+
+    def _check_prompts(self) -> None:
+        """Raises ConfigError where prompts are asked for that there are none of."""
+        pipe, request = self.subject.pipe, self.request
+        if request.prompts == "train":
+            return
+        why = "no captioned items were held out" if self._captions is None else ""
+        if pipe is None or pipe.config.prompt is None:
+            why = f"{self.subject.name} reads none"
+        elif request.prompt is not None:
+            why = "prompt= is given"
+        if why:
+            raise ConfigError(
+                f"prompts={request.prompts}, and {why}", field="prompts", hint="leave prompts out"
+            )
+
     def _check_classes(self) -> None:
         """Raises IncompatibleError where labels of samples stand for other classes than the data's."""
         found, known = self.draws.classes if self.draws else (), self.train.info.classes
@@ -106,6 +143,11 @@ class Bench:
                 "real=heldout, and no items were held out", field="real", hint="give heldout=0.1"
             )
         label, known, y = self.draws and self.draws.label, self.train.info.classes, data.items.labels
+        if self.request.prompt is not None and data.captions is not None:
+            asked = ((self.draws and self.draws.texts) or ("",))[0]
+            rows = data.rows[[asked in (caption.text for caption in some) for some in data.captions]]
+            if len(rows) > 1:
+                return Dataset(data.info.source, data.items, rows), f"{self.request.real}, of this caption"
         if label is None or y is None:
             return data, self.request.real
         rows = data.rows[y[data.rows] == known.index(label)]
@@ -122,6 +164,11 @@ class Bench:
         """Whose features are compared."""
         with self._timed("encoder"):
             return encoder_for(self.request.features, self.train, self.heldout, say=self.say)
+
+    def _two_towers(self) -> TwoTowers:
+        """What tells how well samples agree with their prompts."""
+        with self._timed("two towers"):
+            return two_towers(self.train, self.heldout, say=self.say)
 
     def _embed(self, encoder: Encoder, data: Dataset) -> np.ndarray:
         with self._timed("features"):
@@ -168,7 +215,7 @@ class Bench:
             return self.subject.drawn
         pixels = self.train.items.pixels
         x = np.broadcast_to(pixels.dtype.type(0), (self.n, *pixels.shape[1:]))
-        return self._numbered(Drawn(x, self.draws.labels), self.draws)
+        return self._numbered(Drawn(x, self.draws.labels, prompts=self.draws.texts), self.draws)
 
     def _evidence(self, encoder: Encoder, drawn: Drawn | None, pipe: Pipeline | None = None) -> Evidence:
         pipe = pipe or self.subject.pipe
@@ -179,8 +226,9 @@ class Bench:
             drawn,
             real=self.real,
             losses=None if pipe is None else losses_of(pipe, self.request.micro_batch),
-            bits=None if pipe is None else bits_of(pipe, self.train, self.heldout),
+            bits=_bits(pipe, self.train, self.heldout),
             embed=self._embed,
+            towers=self._two_towers,
             memory=self._memory,
         )
 
@@ -232,8 +280,8 @@ class Bench:
         """The samples with their labels as the data numbers its classes."""
         known = self.train.info.classes
         if drawn.y is None or not known:
-            return Drawn(drawn.x, None, drawn.seeds)
-        return Drawn(drawn.x, np.array([known.index(name) for name in draws.classes])[drawn.y], drawn.seeds)
+            return replace(drawn, y=None)
+        return replace(drawn, y=np.array([known.index(name) for name in draws.classes])[drawn.y])
 
     def _data(self) -> dict[str, Any]:
         info = self.train.info
@@ -256,6 +304,11 @@ class Bench:
             )
         if self.draws and self.draws.classes and not info.classes:
             yield f"{info.source} has no classes, so the labels of samples count for nothing"
+        if self.draws and self.draws.texts is not None:
+            if self.request.prompt is None and self._captions is None:
+                yield f"{info.source} has no captions, so samples are of the empty prompt"
+            elif self.request.prompt is not None and self.real in (self.train, self.heldout):
+                yield "samples of one prompt are compared with all items"
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -299,7 +352,7 @@ class Bench:
             case "ema":
                 name = self._averages.get(value) or self._average(value)
                 pipe = load(name, pipe.device)
-        return Draws(pipe, self.request, sampling), name
+        return Draws(pipe, self.request, sampling, self._captions), name
 
     @property
     def usual(self) -> float:
@@ -314,6 +367,11 @@ class Bench:
                 hint="give the run that it came from",
             )
         return float(config.read_file(self.subject.run / "config.yaml").values["training"]["ema"][0])
+
+    @property
+    def _scales(self) -> tuple[float, ...]:
+        pipe = self.subject.pipe
+        return SCALES if pipe is None or pipe.config.prompt is None else READING_SCALES
 
     @cached_property
     def _averages(self) -> dict[float, str]:
@@ -331,7 +389,7 @@ class Bench:
         if given is None and over == "steps":
             given = tuple(float(max(1, round(usual * share))) for share in (0.25, 0.5, 1, 2))
         elif given is None:
-            given = tuple(SCALES if over == "guidance" else self._averages)
+            given = tuple(self._scales if over == "guidance" else self._averages)
         accepted, fits = {
             "steps": ("whole numbers, 1 or more", lambda x: x >= 1 and x % 1 == 0),
             "ema": ("fractions of the run, above 0 to 0.28", lambda x: 0 < x <= 0.28),
@@ -364,9 +422,8 @@ class Bench:
         if self.draws is None:
             return plan
         values = self.values() if request.sweep else ()
-        found = self.draws.pipe.sample(
-            n=PACE, seed=request.seed, label=request.label, exact=False, **self.draws.given
-        )
+        wish: dict[str, Any] = {"label": request.label, "prompt": self.draws.prompt(request.seed, PACE)}
+        found = self.draws.pipe.sample(n=PACE, seed=request.seed, exact=False, **wish, **self.draws.given)
         kept = len(self.draws.kept(self.draws.path(self.folder)) or ())
         left = max(self.n - kept, 0) + self.n * max(len(values) - 1, 0)
         return plan | {
@@ -379,13 +436,20 @@ class Bench:
         }
 
 
+def _bits(
+    pipe: Pipeline | None, train: Dataset, heldout: Dataset
+) -> Callable[[int], tuple[Tensor, Tensor]] | None:
+    """Of a model of the data itself: those of latents are not those of what they stand for."""
+    return None if pipe is None or isinstance(pipe.codec, Latent) else bits_of(pipe, train, heldout)
+
+
 def _listed(values: Sequence[float]) -> str:
     return ",".join(f"{value:g}" for value in values)
 
 
 def _samples(metric: Metric) -> bool:
     """Whether it looks at samples."""
-    return bool({"drawn", "labels", "classes"} & set(metric.needs))
+    return bool({"drawn", "labels", "prompts", "classes"} & set(metric.needs))
 
 
 def _spelled(metric: Metric) -> str:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..condition import Batch
 from ..data import Dataset
-from ..embedders import Label
+from ..embedders import Label, Prompt
+from ..embedders.weighting import escape
 from ..errors import NumericError
 from ..evaluate import score
 from ..likelihood import best_end, bound
@@ -30,16 +31,24 @@ SELECTION = 16
 def batches(
     pipe: Pipeline, data: Dataset, rows: np.ndarray, labels: bool = True
 ) -> Callable[[int, int], Batch]:
-    """(first, n) -> items of `rows`; with `labels` the model is told their classes, where it has them."""
+    """(first, n) -> items of `rows`; with `labels` the model is told their classes or captions, where it has them.
+
+    Of several captions an item has the one that its row draws, always the same.
+    """
     embedder, names, known = pipe.denoiser.embedder, data.info.classes, pipe.config.classes
     numbers = torch.tensor([known.index(name) if name in known else len(known) for name in names])
 
+    @torch.no_grad()
     def batch(first: int, n: int) -> Batch:
-        x, y = data.take(rows[first : first + n])
+        some = rows[first : first + n]
+        x, y = data.take(some)
         cond = None
         if isinstance(embedder, Label):
             told = labels and y is not None
             cond = embedder(numbers[y].to(pipe.device)) if told else embedder(None, len(x))
+        elif isinstance(embedder, Prompt):
+            keys = Rng(torch.zeros(len(some), dtype=torch.int64)).fork("caption", torch.from_numpy(some))
+            cond = embedder([escape(text) for text in data.caption(some, keys)] if labels else [""] * len(x))
         return Batch(pipe.codec.encode(x.to(pipe.device)), cond)
 
     return batch

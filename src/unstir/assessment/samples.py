@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data import Dataset
+from ..embedders.weighting import escape, parse
 from ..errors import CheckpointError, DataError
 from ..evaluate import Drawn
 from ..files import sha256, write_atomic
@@ -23,7 +25,7 @@ from ..rng import Rng
 from ..spec import complete
 from .result import key_of, values_of
 
-__all__ = ["Draws", "draw"]
+__all__ = ["Draws", "draw", "prompts_of"]
 
 USUAL = 1000
 """Samples, unless told otherwise."""
@@ -35,13 +37,33 @@ def draw(
     *,
     seed: int = 0,
     label: int | str | None = None,
+    prompts: Sequence[str] | None = None,
     exact: bool = False,
     micro_batch: int = 100,
     on_batch: Callable[[int], None] | None = None,
     **sampling: Any,
 ) -> Drawn:
-    """n samples of seeds seed, seed + 1, ..., `micro_batch` at once; `sampling` is what `Pipeline.sample` takes."""
-    return _joined([*_parts(pipe, n, seed, label, exact, micro_batch, on_batch, sampling)])
+    """n samples of seeds seed, seed + 1, ..., `micro_batch` at once; `sampling` is what `Pipeline.sample` takes.
+
+    Args:
+        prompts: one for each, for a model that reads; captions of data by `prompts_of`.
+    """
+
+    def prompt(first: int, count: int) -> Sequence[str] | None:
+        return None if prompts is None else prompts[first - seed : first - seed + count]
+
+    drawn = _joined([*_parts(pipe, n, seed, label, prompt, exact, micro_batch, on_batch, sampling)])
+    return drawn if prompts is None else replace(drawn, prompts=_plain(prompts))
+
+
+def prompts_of(data: Dataset, seed: int, n: int) -> tuple[str, ...]:
+    """n captions of the data, as often as training draws them, as prompts; the i-th depends on seed + i alone.
+
+    Of items without a caption it is the empty prompt.
+    """
+    keys = Rng.of(seed, n).fork("prompt")
+    items = keys.fork("item").integers(len(data), (n, 1))[:, 0].numpy()
+    return tuple(map(escape, data.caption(items, keys.fork("caption"))))
 
 
 class Draws:
@@ -51,10 +73,18 @@ class Draws:
         pipe: the model.
         request: how many, from which seed on, of which label.
         sampling: other settings of sampling than the request's.
+        captions: what prompts are taken from, where the model reads.
     """
 
-    def __init__(self, pipe: Pipeline, request: Evaluation, sampling: Sampling | None = None) -> None:
+    def __init__(
+        self,
+        pipe: Pipeline,
+        request: Evaluation,
+        sampling: Sampling | None = None,
+        captions: Dataset | None = None,
+    ) -> None:
         self.pipe, self.request, self.n = pipe, request, request.n or USUAL
+        self._captions = captions
         given, defaults = values_of(sampling or request.sampling), pipe.config.defaults
         components = {word: complete(given[word], getattr(defaults, word)) for word in ("solver", "rule")}
         self.given: dict[str, Any] = given | components
@@ -69,7 +99,12 @@ class Draws:
 
     def check(self) -> None:
         """Raises what drawing would raise, by drawing one."""
-        self.pipe.sample(n=1, seed=self.request.seed, label=self.request.label, exact=False, **self.given)
+        request = self.request
+        wish: dict[str, Any] = {
+            "label": request.label,
+            "prompt": request.prompt or self.prompt(request.seed, 1),
+        }
+        self.pipe.sample(n=1, seed=request.seed, exact=False, **wish, **self.given)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -88,8 +123,24 @@ class Draws:
     @property
     def labels(self) -> np.ndarray | None:
         """(n,) int64: of which class each sample will be."""
+        if self.pipe.config.prompt is not None:
+            return None
         found = self.pipe.labels(self.request.label, Rng.of(self.request.seed, self.n), self.chosen)
         return None if found is None else found.numpy()
+
+    def prompt(self, first: int, count: int) -> Sequence[str] | None:
+        """The prompts of seeds first, first + 1, ...; None: the model reads none."""
+        if self.pipe.config.prompt is None:
+            return None
+        if self.request.prompt is not None:
+            return [self.request.prompt] * count
+        return [""] * count if self._captions is None else prompts_of(self._captions, first, count)
+
+    @cached_property
+    def texts(self) -> tuple[str, ...] | None:
+        """What each sample will be asked to show, in plain words."""
+        prompts = self.prompt(self.request.seed, self.n)
+        return None if prompts is None else _plain(prompts)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -101,6 +152,10 @@ class Draws:
         }
         if request.label is not None:
             own["label"] = request.label
+        if request.prompt is not None:
+            own["prompt"] = request.prompt
+        elif self.pipe.config.prompt is not None and self._captions is not None:
+            own["prompts"] = f"{request.prompts} {self._captions.info.fingerprint[:12]}"
         if others := _others(chosen):  # their files may change under the same name
             own["others"] = {name: sha256(find_model(name)) for name in others}
         return words(chosen, self.pipe.config.defaults, None) | own
@@ -150,6 +205,7 @@ class Draws:
                 self.n - have,
                 request.seed + have,
                 request.label,
+                self.prompt,
                 request.exact,
                 request.micro_batch,
                 progress(max(self.n - have, 1)),
@@ -158,10 +214,10 @@ class Draws:
                 parts.append(part)
         finally:  # an hour's work is not lost to Ctrl-C
             if path is not None and sum(map(len, parts)) > have:
-                _keep(path, parts, say)
+                _keep(path, parts, self.settings, say)
         drawn = _joined(parts)
         y = None if drawn.y is None else drawn.y[: self.n]
-        return Drawn(drawn.x[: self.n], y, (request.seed, request.seed + self.n - 1))
+        return Drawn(drawn.x[: self.n], y, (request.seed, request.seed + self.n - 1), self.texts)
 
 
 def _parts(
@@ -169,6 +225,7 @@ def _parts(
     n: int,
     seed: int,
     label: int | str | None,
+    prompt: Callable[[int, int], Sequence[str] | None],
     exact: bool,
     micro_batch: int,
     on_batch: Callable[[int], None] | None,
@@ -176,10 +233,13 @@ def _parts(
 ) -> Iterator[Samples]:
     if not exact:  # then the model's own micro-batch is nothing that samples depend on
         defaults = replace(pipe.config.defaults, micro_batch=micro_batch)
-        pipe = Pipeline(replace(pipe.config, defaults=defaults), pipe.module, pipe.digest, pipe.name)
+        pipe = Pipeline(
+            replace(pipe.config, defaults=defaults), pipe.module, pipe.digest, pipe.name, pipe.codec
+        )
     for first in range(0, n, micro_batch):
         count = min(micro_batch, n - first)
-        yield pipe.sample(n=count, seed=seed + first, label=label, exact=exact, **given)
+        wish: dict[str, Any] = {"label": label, "prompt": prompt(seed + first, count)}
+        yield pipe.sample(n=count, seed=seed + first, exact=exact, **wish, **given)
         if on_batch is not None:
             on_batch(first + count)
 
@@ -190,10 +250,19 @@ def _joined(parts: Sequence[Samples]) -> Drawn:
     return Drawn(x, np.concatenate(y) if y else None, (parts[0].seeds[0], parts[-1].seeds[-1]))
 
 
-def _keep(path: Path, parts: Sequence[Samples], say: Callable[[str], None]) -> None:
+def _plain(prompts: Sequence[str]) -> tuple[str, ...]:
+    """Prompts in plain words, without weights."""
+    return tuple(parse(prompt).text for prompt in prompts)
+
+
+def _keep(
+    path: Path, parts: Sequence[Samples], settings: Mapping[str, Any], say: Callable[[str], None]
+) -> None:
     """Writes the samples with their recipe; a disk that refuses them costs only the next time."""
     drawn, seeds = _joined(parts), [seed for part in parts for seed in part.seeds]
     recipe = parts[0].recipe | {"n": len(drawn), "seed": seeds[0]}
+    if "prompts" in settings:  # which they were follows from the data; a list of them all may be long
+        recipe |= {"prompt": None, "prompts": settings["prompts"]}
     labels = None if drawn.y is None else drawn.y.tolist()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

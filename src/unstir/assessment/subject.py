@@ -24,7 +24,7 @@ from ..recipes import Evaluation
 from ..recipes.base import Sampling
 from .losses import spread
 
-__all__ = ["Subject", "open_subject"]
+__all__ = ["Subject", "data_of", "open_subject"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def open_subject(model: str | Path | Pipeline, request: Evaluation) -> tuple[Sub
         subject = Subject(str(model), pipe.digest, find_model(model).resolve(), pipe)
     assert subject.pipe is not None
     subject.pipe.condition(None)  # raises for a classifier, and where the model has to be told of a picture
-    return subject, *_open_data(subject, subject.pipe, request)
+    return subject, *data_of(subject, subject.pipe, request)
 
 
 def _are_samples(path: Path) -> bool:
@@ -87,17 +87,18 @@ def _are_samples(path: Path) -> bool:
     return path.suffix == ".npz" or (path.is_dir() and not any((path / name).exists() for name in own))
 
 
-def _open_data(subject: Subject, pipe: Pipeline, request: Evaluation) -> tuple[Dataset, Dataset]:
+def data_of(subject: Subject, pipe: Pipeline, request: Evaluation) -> tuple[Dataset, Dataset]:
     """The data as the model was trained on it: of its size and channels, the same items held out."""
     model, source = pipe.config, request.data or pipe.config.source
     if not source:
         raise ConfigError(
             f"{subject.name} does not say what it was trained on", field="data", hint="give data=photos/"
         )
-    square = model.kind == "image" and model.shape[1] == model.shape[2]
-    wanted: dict[str, Any] = {"labels": bool(model.classes), "heldout": None}
+    square = model.kind == "image" and model.size[1] == model.size[2]
+    # one that reads ignores labels, but what tells classes apart tells more of its pictures
+    wanted: dict[str, Any] = {"labels": bool(model.classes) or model.prompt is not None, "heldout": None}
     if square:
-        wanted |= {"size": model.shape[1], "channels": model.shape[0]}
+        wanted |= {"size": model.size[1], "channels": model.size[0]}
     if subject.run is not None:
         trained = config.read_file(subject.run / "config.yaml").values.get("data") or {}
         words = ("size", "channels", "labels", "max_bad", "heldout")
@@ -115,9 +116,9 @@ def _open_data(subject: Subject, pipe: Pipeline, request: Evaluation) -> tuple[D
             hint="say where it is now: data=...",
         ) from error
     found = train.info
-    if (found.kind, found.shape) != (model.kind, model.shape):
+    if (found.kind, found.shape) != (model.kind, model.size):
         raise IncompatibleError(
-            f"{source} is {found.kind} of shape {found.shape}, the model's data {model.kind} of shape {model.shape}",
+            f"{source} is {found.kind} of shape {found.shape}, the model's data {model.kind} of shape {model.size}",
             field="data",
             hint="give data of the model's kind; pictures are resized where the model's are square",
         )
@@ -132,7 +133,7 @@ def _open_samples(path: Path, request: Evaluation) -> tuple[Subject, Dataset, Da
             field="data",
             hint=f"give it: unstir evaluate {path} data=photos/",
         )
-    for word in ("label", "sweep"):
+    for word in ("label", "prompt", "sweep"):
         if getattr(request, word) is not None:
             raise ConfigError(f"{word} is for models", field=word, hint=f"{path} holds samples: leave it out")
     if request.sampling != Sampling():
@@ -142,6 +143,7 @@ def _open_samples(path: Path, request: Evaluation) -> tuple[Subject, Dataset, Da
     train, heldout = open_data(request.data, heldout=request.heldout)
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    prompts: list[str] | None = None
     if train.info.kind == "points":
         x, y = _points(path, train.info.shape), None
     else:
@@ -152,6 +154,7 @@ def _open_samples(path: Path, request: Evaluation) -> tuple[Subject, Dataset, Da
                 request.data, size=height, channels=train.info.shape[0], heldout=request.heldout
             )
         x, y, classes = np.asarray(found.x), found.y, found.info.classes
+        prompts = found.texts if found.info.captions == len(found) else None
         notes = tuple(f"{path}: {note}" for note in found.info.notes)
     if x.shape[1:] != train.items.pixels.shape[1:]:
         raise IncompatibleError(
@@ -173,7 +176,9 @@ def _open_samples(path: Path, request: Evaluation) -> tuple[Subject, Dataset, Da
         if numbers is None:
             notes = (*notes, f"the classes of {path} are not those of {request.data}: they count for nothing")
         y = None if numbers is None else numbers[y[rows]]
-    return Subject(str(path), digest, path.resolve(), drawn=Drawn(x[rows], y), notes=notes), train, heldout
+    texts = None if prompts is None else tuple(prompts[row] for row in rows)
+    drawn = Drawn(x[rows], y, prompts=texts)
+    return Subject(str(path), digest, path.resolve(), drawn=drawn, notes=notes), train, heldout
 
 
 def _points(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -60,10 +60,10 @@ def evaluate(
     if request.out is not None:
         require_writable(Path(request.out).expanduser() / "results")
 
-    from ..assessment import Bench
+    from ..assessment import on_bench
 
     tell = partial(say, quiet=quiet)
-    bench = Bench(model, request, tell, lambda n: progress(n, tell))
+    bench = on_bench(model, request, tell, lambda n: progress(n, tell))
     if dry_run:
         plan = bench.plan()
         show(_of_plan(plan), plan, as_json)

@@ -67,6 +67,9 @@ def settings_of(recipe: Mapping[str, Any], verb: str = "sample") -> list[str]:
     root, known = document(verb), paths(verb)
     words: list[str] = []
     for key, value in recipe.items():
+        if key == "prompt" and value is not None:
+            words.append(f"prompt={_prompts(value)}")
+            continue
         words += _pairs(key, value, known.get(key) or known.get(f"sampling.{key}", {}), root)
     return words
 
@@ -87,6 +90,12 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _prompts(prompt: Any) -> str:
+    """One text or several, as `prompt=` takes them."""
+    texts = prompt if isinstance(prompt, list) else [prompt]
+    return " | ".join(text.replace("|", "\\|") for text in texts)
 
 
 def _recipe(path: Path, as_json: bool) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Layer, build, read_file, settings
+from ..errors import DataError
 from .common import (
     Arguments,
     DryRun,
@@ -52,6 +54,8 @@ def sample(
       unstir sample runs/digits n=16 steps=20 seed=7 solver=dpmpp2m guidance=2 label=3 out=threes.png
       unstir sample runs/digits n=4 out=denoise.gif movie=1
       unstir sample runs/digits n=2000 out=many.npz
+      unstir sample emoji prompt="red heart" n=1 out=heart.png
+      unstir sample emoji prompt="blue (heart:1.4) | green apple" negative=face guidance=4
     """
     subjects, pairs = split(arguments)
     model = one_subject(subjects, "model", "unstir sample runs/digits")
@@ -73,11 +77,12 @@ def sample(
         show("\n".join(f"{k:<11}{v}" for k, v in plan.items() if k != "config"), plan, as_json)
         return
     tell = partial(say, quiet=quiet)
-    samples = pipe.sample(**_arguments(request, pipe), on_batch=progress(request.n, tell))
+    arguments = _arguments(request, pipe)
+    samples = pipe.sample(**arguments, on_batch=progress(arguments["n"], tell))
     path = samples.save(out)
     height, width = samples.images.shape[1:3] if samples.images.ndim == 4 else (1, samples.images.shape[1])
     tell(
-        f"{request.n} of {width}x{height}, {samples.recipe['steps']} steps, {samples.evaluations} denoiser "
+        f"{len(samples)} of {width}x{height}, {samples.recipe['steps']} steps, {samples.evaluations} denoiser "
         f"calls, {samples.seconds:.1f} s, seed {samples.seeds[0]}..{samples.seeds[-1]}"
     )
     show(str(path), {"out": str(path), "recipe": samples.recipe, "seconds": samples.seconds}, as_json)
@@ -86,7 +91,7 @@ def sample(
 def _default_path(request: Request) -> str:
     if request.movie:
         return "samples.gif"
-    return "samples.png" if request.n <= MANY else "samples.npz"
+    return "samples.png" if (request.n or 0) <= MANY else "samples.npz"
 
 
 def _arguments(request: Request, pipe: Pipeline) -> dict[str, Any]:
@@ -100,7 +105,35 @@ def _arguments(request: Request, pipe: Pipeline) -> dict[str, Any]:
         pipe.config.defaults,
     )
     components = {word: complete(given[word], getattr(defaults, word)) for word in ("solver", "rule")}
+    prompts = read_prompts(request.prompt)
+    named["n"] = request.n or max(len(prompts), 1 if prompts else 16)
+    if len(prompts) > 1:
+        named["prompt"] = [prompts[k % len(prompts)] for k in range(named["n"])]
+    elif prompts:
+        named["prompt"] = prompts[0]
     return named | given | components | {"record": movie}
+
+
+def read_prompts(text: str | None) -> list[str]:
+    """"one | two" -> both; "@FILE" -> its lines that are not empty; \\| is a bar, None nothing.
+
+    Raises DataError where the file cannot be read or is empty.
+    """
+    if text is None:
+        return []
+    if not text.startswith("@"):
+        return [part.strip().replace("\\|", "|") for part in re.split(r"(?<!\\)\|", text)]
+    path = Path(text[1:]).expanduser()
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise DataError(
+            f"cannot read the prompts in {path}: {reason}", field="prompt", hint="one prompt a line"
+        ) from None
+    if not (found := [line for line in lines if line]):
+        raise DataError(f"{path} has no prompts", field="prompt", hint="write one prompt a line")
+    return found
 
 
 def _planned(request: Request, pipe: Pipeline) -> dict[str, Any]:

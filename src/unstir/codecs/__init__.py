@@ -4,9 +4,11 @@ from .base import Codec
 from .latent import Latent, LatentConfig
 from .scale import Identity, IdentityConfig, Scale, ScaleConfig
 from .vae import VAE, VAEConfig
+from .vq import VQVAE, VQVAEConfig
 
 __all__ = [
     "VAE",
+    "VQVAE",
     "Codec",
     "Identity",
     "IdentityConfig",
@@ -15,4 +17,5 @@ __all__ = [
     "Scale",
     "ScaleConfig",
     "VAEConfig",
+    "VQVAEConfig",
 ]

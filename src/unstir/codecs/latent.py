@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
@@ -164,23 +164,37 @@ class Latent(Codec):
     Args:
         config: its settings.
         out: channels that the encoder gives to the bottleneck.
+        decoder: z (B, C, *S) -> values around zero, `factor` times the size on each axis; None: a `Decoder`.
     """
 
-    def __init__(self, config: LatentConfig, out: int) -> None:
+    def __init__(self, config: LatentConfig, out: int, decoder: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.data: Codec = Scale() if config.stored == "bytes" else Identity()
         self.encoder = Encoder(config, out)
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(config) if decoder is None else decoder
         self.shift: Tensor
         self.scale: Tensor
-        self.dtype: torch.dtype | None = None
-        """Precision of the arithmetic of its networks; None: float32."""
+        self._dtype: torch.dtype | None = None
+        self.critic: nn.Module | None = None
+        """What its training plays against, where the objective asks for one; no part of the model file."""
+        self.maps: Callable[[Tensor], Sequence[Tensor]] | None = None
+        """Features of values around zero that its training compares, where the objective asks for them; not trained,
+        and no part of any state."""
         ones = [1] * config.axes
         shift = torch.tensor(config.shift or (0.0,) * config.channels).view(1, -1, *ones)
         scale = torch.tensor(config.scale or (1.0,) * config.channels).view(1, -1, *ones)
         self.register_buffer("shift", shift, persistent=False)  # the config holds them
         self.register_buffer("scale", scale, persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Precision of the arithmetic of its networks; None: float32. Raises ConfigError for float16."""
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, dtype: torch.dtype | None) -> None:
+        self._dtype = _wide(dtype)
 
     # -- the bottleneck -----------------------------------------------------------------------------------
     @abstractmethod
@@ -194,17 +208,22 @@ class Latent(Codec):
     # -- the networks -------------------------------------------------------------------------------------
     def encoded(self, x: Tensor) -> Tensor:
         """What the encoder says of x (B, C, *S), values around zero."""
-        with self._precision(x):
+        with self.precision(x):
             h = self.encoder(x)
         return h.float()
 
     def decoded(self, z: Tensor) -> Tensor:
         """Values around zero of a latent z (B, C, *S) that is not shifted and scaled."""
-        with self._precision(z):
+        with self.precision(z):
             x = self.decoder(z)
         return x.float()
 
-    def _precision(self, x: Tensor) -> torch.autocast:
+    def precision(self, x: Tensor) -> torch.autocast:
+        """The context of the arithmetic of its networks on x, whatever the context around it asks for.
+
+        Raises ConfigError where the weights themselves have become float16.
+        """
+        _wide(next(self.parameters()).dtype)
         enabled = self.dtype is not None
         return torch.autocast(x.device.type, self.dtype or torch.bfloat16, enabled=enabled)
 
@@ -250,6 +269,16 @@ class Latent(Codec):
 
     def decode(self, x_0: Tensor) -> Tensor:
         return self.data.decode(self.values(x_0))
+
+
+def _wide(dtype: torch.dtype | None) -> torch.dtype | None:
+    if dtype == torch.float16:
+        raise ConfigError(
+            "an autoencoder does not compute in float16: what a decoder computes leaves its range",
+            field="precision",
+            hint="use bf16, which has the range of fp32, or fp32",
+        )
+    return dtype
 
 
 def cropped(x: Tensor, shape: tuple[int, ...]) -> Tensor:

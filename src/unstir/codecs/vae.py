@@ -38,12 +38,19 @@ class VAE(Latent):
         self.kl = config.kl
 
     def sampled(self, h: Tensor, rng: Rng) -> Sampled:
-        m, v = h.chunk(2, 1)
-        v = v.clamp(*LOG_VARIANCE)
+        m, v = self._law(h)
         eps = rng.fork("latent").normal(tuple(m.shape), m.dtype, m.device)
-        divergence = (m**2 + v.exp() - 1 - v).flatten(1).sum(1) / 2
         values = m[0, 0].numel() * self.config.factor**self.config.axes * self.config.data_channels
-        return Sampled(m + (v / 2).exp() * eps, self.kl * divergence / values)
+        return Sampled(m + (v / 2).exp() * eps, self.kl * self.divergence(h) / values)
+
+    def divergence(self, h: Tensor) -> Tensor:
+        """KL(q || N(0, 1)) in nats, (B,), of the encoder's output h."""
+        m, v = self._law(h)
+        return (m**2 + v.exp() - 1 - v).flatten(1).sum(1) / 2
+
+    def _law(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        m, v = h.chunk(2, 1)
+        return m, v.clamp(*LOG_VARIANCE)
 
     def centre(self, h: Tensor) -> Tensor:
         return h.chunk(2, 1)[0]

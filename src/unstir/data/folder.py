@@ -16,9 +16,10 @@ from typing import IO, Any
 import numpy as np
 
 from unstir.data import cache as kept
+from unstir.data.captions import composed, read_captions, text_beside
 from unstir.data.decode import CONVERSIONS
 from unstir.data.identify import EXTENSIONS
-from unstir.data.items import Caption, Fault, Items, content_keys, count_of, printable
+from unstir.data.items import Fault, Items, content_keys, count_of, printable
 from unstir.data.pool import Pool
 from unstir.data.scan import Listing, labels_of, scan
 from unstir.errors import CheckpointError, DataError
@@ -70,43 +71,16 @@ def read_folder(
         if len(items) and not _TRANSIENT & {fault.code for fault in items.bad}:
             items = kept.store(entry, items)
     classes_of, classes, labels_note = labels_of(items.names) if labels else (None, (), ())
-    captions, captions_note = _captions(root, items.names, listing)
+    told = read_captions(root, items.names, listing)
     return replace(
         items,
         labels=classes_of,
         classes=classes,
-        captions=captions,
+        captions=told.captions,
         bad=tuple(sorted((*listing.faults, *items.bad))),
-        notes=(*notes, *items.notes, *labels_note, *captions_note, *_asides(listing)),
+        bad_captions=told.bad,
+        notes=(*notes, *items.notes, *labels_note, *told.notes, *_asides(listing)),
     )
-
-
-def _captions(
-    root: Path, names: Sequence[str], listing: Listing
-) -> tuple[list[tuple[Caption, ...]] | None, tuple[str, ...]]:
-    """The text beside each image, None where there is none; and what to say aloud."""
-    captions: list[tuple[Caption, ...]] = []
-    wrong = []
-    for name in names:
-        text = _text_beside(name)
-        try:
-            lines = (root / text).read_text("utf-8-sig").splitlines() if text in listing.texts else []
-            captions.append(tuple(Caption(line.strip()) for line in lines if line.strip()))
-        except UnicodeDecodeError as error:
-            wrong.append(f"{printable(text)} (no UTF-8 at byte {error.start:,})")
-            captions.append(())
-        except OSError as error:
-            wrong.append(f"{printable(text)} ({error.strerror})")
-            captions.append(())
-    notes = [f"{len(wrong):,} captions cannot be read: {', '.join(wrong[:5])}"] if wrong else []
-    found = sum(bool(caption) for caption in captions)
-    if found:
-        notes.append(f"captions for {found:,} of {len(names):,} images")
-    return captions if found else None, tuple(notes)
-
-
-def _text_beside(name: str) -> str:
-    return os.path.splitext(name)[0] + ".txt"
 
 
 def _no_images(root: Path, listing: Listing) -> DataError:
@@ -135,7 +109,8 @@ def _asides(listing: Listing) -> list[str]:
         notes.append(f"{len(listing.others):,} files of other kinds left aside: {count_of(listing.others)}")
     if listing.links:
         notes.append(f"linked folders not followed: {', '.join(map(printable, listing.links[:5]))}")
-    lone = len(set(listing.texts) - {_text_beside(name) for name in listing.images})
+    beside = {composed(text_beside(name)) for name in listing.images}
+    lone = sum(composed(name) not in beside for name in listing.texts)
     if lone:
         notes.append(f"{lone:,} .txt files have no image beside them")
     return notes

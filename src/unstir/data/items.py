@@ -13,7 +13,16 @@ from PIL import Image
 
 from unstir.data.decode import fit
 
-__all__ = ["Caption", "Fault", "Items", "content_keys", "count_of", "fit_arrays", "label_indices", "printable"]
+__all__ = [
+    "Caption",
+    "Fault",
+    "Items",
+    "content_keys",
+    "count_of",
+    "fit_arrays",
+    "label_indices",
+    "printable",
+]
 
 
 class Caption(NamedTuple):
@@ -53,6 +62,8 @@ class Items:
     captions: Sequence[tuple[Caption, ...]] | None = None
     """The texts of each item, () for an item that has none; None where no item has one."""
     bad: tuple[Fault, ...] = ()
+    bad_captions: tuple[Fault, ...] = ()
+    """Lines of captions that cannot be read."""
     notes: tuple[str, ...] = ()
     """What was detected and converted, to be said aloud."""
 

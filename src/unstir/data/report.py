@@ -11,6 +11,7 @@ import numpy as np
 from unstir.data.dataset import Dataset
 from unstir.data.duplicates import Duplicate, duplicates
 from unstir.data.items import printable
+from unstir.data.words import caption_lines, describe_captions
 from unstir.modalities.image import to_grid
 from unstir.modalities.points import to_picture
 
@@ -83,7 +84,8 @@ def find_repeats(train: Dataset, heldout: Dataset) -> Repeats:
 
 
 def describe(train: Dataset, heldout: Dataset, repeats: Repeats | None = None) -> dict[str, Any]:
-    """The `Info` of the training part, the number of items held out, the bad files by reason, what is wrong.
+    """The `Info` of the training part, the number of items held out, the bad files by reason, the captions, what is
+    wrong.
 
     Args:
         train: what training would see.
@@ -91,10 +93,13 @@ def describe(train: Dataset, heldout: Dataset, repeats: Repeats | None = None) -
         repeats: what `find_repeats` found, where it was asked.
     """
     codes = [fault.code for fault in train.items.bad]
+    captions = train.captions if train.info.captions else None
     return {
         **train.info.to_dict(),
         "heldout": len(heldout),
         "bad_codes": {code: codes.count(code) for code in sorted(set(codes))},
+        "bad_captions": len(train.items.bad_captions),
+        **({"told": describe_captions(captions)} if captions else {}),
         "warnings": _unbalanced(train, heldout),
         **({"repeats": repeats.to_dict()} if repeats else {}),
     }
@@ -137,8 +142,8 @@ def describe_lines(description: dict[str, Any]) -> list[str]:
     lines.append(("heldout", f"{description['heldout']:,} more, for the held-out loss"))
     if description["classes"]:
         lines.append(("classes", _classes(description["classes"], description["class_counts"])))
-    if description["captions"]:
-        lines.append(("captions", f"{description['captions']:,}"))
+    if "told" in description:
+        lines += [("captions", text) for text in caption_lines(description["told"])]
     lines.append(("values", f"mean {description['mean']:.3f}, standard deviation {description['std']:.3f}"))
     if description["bad"]:
         codes = ", ".join(f"{code} {count:,}" for code, count in description["bad_codes"].items())

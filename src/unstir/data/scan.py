@@ -33,12 +33,17 @@ class Listing:
     images: dict[str, Stamp] = field(default_factory=dict)
     texts: dict[str, Stamp] = field(default_factory=dict)
     """`.txt` files: captions where an image of the same name lies beside."""
+    tables: dict[str, Stamp] = field(default_factory=dict)
+    """Files of captions of many images: captions or metadata .jsonl, .csv, .parquet."""
     faults: list[Fault] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     """Extensions of the files of other kinds."""
     links: list[str] = field(default_factory=list)
     """Linked folders, which are not followed: they may form loops."""
 
+
+TABLE_NAMES = ("captions", "metadata")
+TABLE_ENDINGS = (".jsonl", ".csv", ".parquet")
 
 _PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "heldout"}
 
@@ -76,8 +81,14 @@ def scan(root: Path) -> Listing:
 
 
 def _add_file(listing: Listing, name: str, entry: os.DirEntry[str], real_root: str) -> None:
-    extension = os.path.splitext(entry.name)[1].lower()
-    if extension not in EXTENSIONS and extension != ".txt":
+    stem, extension = os.path.splitext(entry.name.lower())
+    if extension in EXTENSIONS:
+        files = listing.images
+    elif extension == ".txt":
+        files = listing.texts
+    elif stem in TABLE_NAMES and extension in TABLE_ENDINGS:
+        files = listing.tables
+    else:
         listing.others.append(extension or "(no extension)")
         return
     try:
@@ -93,10 +104,9 @@ def _add_file(listing: Listing, name: str, entry: os.DirEntry[str], real_root: s
     except OSError as error:  # a broken link, a loop of links, a file that has just gone
         fault = Fault(name, "missing", error.strerror or str(error))
     else:
-        files = listing.texts if extension == ".txt" else listing.images
         files[name] = Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         return
-    if extension != ".txt":
+    if files is not listing.texts:
         listing.faults.append(fault)
 
 

@@ -10,7 +10,7 @@ from unstir.data.arrays import find_idx, read_idx, read_npz
 from unstir.data.builtin import BUILTIN, Split
 from unstir.data.dataset import Dataset
 from unstir.data.folder import read_folder
-from unstir.data.items import Items, count_of, printable
+from unstir.data.items import Fault, Items, count_of, printable
 from unstir.data.points import POINTS, read_points
 from unstir.errors import ConfigError, DataError, did_you_mean
 from unstir.files import write_atomic
@@ -46,7 +46,7 @@ def open_data(
         size: side of square images; None: detected.
         channels: 1 or 3; None: detected.
         labels: use the classes of labelled data.
-        max_bad: share of files, 0 to 1, that may be unreadable; they are skipped and counted.
+        max_bad: share of files, and of captions, 0 to 1, that may be unreadable; they are skipped and counted.
         heldout: share or count of the items to hold out; 0: none.
         cache: folder for decoded images; None: $UNSTIR_CACHE or ~/.cache/unstir.
         report: file to list the bad files in, one JSON object a line; written before anything is refused.
@@ -58,7 +58,12 @@ def open_data(
     _check_settings(size, channels, max_bad)
     items, own = _read(os.fspath(source), size, channels, labels, cache)
     if report is not None:
-        write_atomic(report, "".join(json.dumps(fault._asdict()) + "\n" for fault in items.bad).encode())
+        write_atomic(
+            report,
+            "".join(
+                json.dumps(fault._asdict()) + "\n" for fault in (*items.bad, *items.bad_captions)
+            ).encode(),
+        )
     _refuse_bad(os.fspath(source), items, max_bad)
     name = os.fspath(source)
     if own is not None and heldout is None:
@@ -113,18 +118,24 @@ def _check_settings(size: int | None, channels: int | None, max_bad: float) -> N
 
 
 def _refuse_bad(source: str, items: Items, max_bad: float) -> None:
-    bad, total = items.bad, len(items) + len(items.bad)
-    if len(items) and len(bad) <= max_bad * total:
+    """Refuse too large a share of bad files, and of lines of captions that cannot be read."""
+    _refuse(source, "files", items.bad, len(items), max_bad)
+    _refuse(source, "captions", items.bad_captions, sum(map(len, items.captions or ())), max_bad)
+
+
+def _refuse(source: str, what: str, bad: tuple[Fault, ...], good: int, max_bad: float) -> None:
+    total = good + len(bad)
+    if len(bad) <= max_bad * total and (good or what == "captions"):
         return
     lines = [f"  {printable(fault.path)}: {fault.code} ({printable(fault.detail)})" for fault in bad[:_SHOWN]]
     if len(bad) > _SHOWN:
         lines.append(f"  and {len(bad) - _SHOWN:,} more")
     kinds = count_of((fault.code for fault in bad), most=len(bad))
     raise DataError(
-        "\n".join([f"{printable(source)}: {len(bad):,} of {total:,} files are bad ({kinds})", *lines]),
+        "\n".join([f"{printable(source)}: {len(bad):,} of {total:,} {what} are bad ({kinds})", *lines]),
         field="data.max_bad",
         hint=f"repair or remove them, or accept them with max_bad={_above(len(bad) / total)}"
-        if len(items)
+        if good or what == "captions"
         else "none is left to train on",
     )
 

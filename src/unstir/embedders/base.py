@@ -117,14 +117,14 @@ class TextEncoder(nn.Module, ABC):
     """Texts -> `Encoded`; row i depends on text i alone.
 
     A prompt may weight its words, `(word:1.3)`; in training a text is a caption, and means its parentheses. With
-    z_i the state of token i of n, w_i its weight, e the mean state of the empty prompt, p and p_0 the pooled
-    vectors of the prompt and of the empty one, and a line over a letter for the mean over the tokens,
+    z_i the state of token i and w_i its weight, e the mean state of the empty prompt, p and p_0 the pooled vectors of
+    the prompt and of the empty one,
 
         z_i' = e + w_i (z_i - e)
         p' = p_0 + mean(w) (p - p_0) + mean((w_i - mean(w)) (z_i - mean(z)))
 
-    which for p = mean(z) is p' = mean(z'). Weights of 1 change no bit, weights of 0 pool to the empty prompt. The
-    tokens that begin and end a text weigh as much as its others on average.
+    which for p = mean(z) is p' = mean(z'). Weights of 1 change no bit, weights of 0 give what the empty prompt pools to.
+    The tokens that begin and end a text weigh what its others weigh on average.
 
     In evaluation all texts are padded to `length` tokens, so that no neighbour changes a bit; in training, to the
     longest of the batch. What is longer than `length` is cut, and a warning says, once per text, which words.
@@ -170,7 +170,7 @@ class TextEncoder(nn.Module, ABC):
         if len(pieces) > self.room and not literal:
             self._tell(text, plain[pieces[self.room].start :])
         pieces = pieces[: self.room]
-        inner = [_weight(plain, weights, piece) for piece in pieces]
+        inner = [1.0 if literal else _weight(plain, weights, piece) for piece in pieces]
         rest = fmean(inner or (1.0,))
         ids = (*self.before, *(piece.id for piece in pieces), *self.after)
         return Reading(ids, (*[rest] * len(self.before), *inner, *[rest] * len(self.after)))

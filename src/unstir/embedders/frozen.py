@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -55,8 +55,9 @@ class FrozenEncoder(TextEncoder):
     """z = rms(network(ids)), one text at a time, in float32; rms(x) = x / sqrt(mean(x^2)), over the channels.
 
     A text on its own needs no padding and has no neighbours, and it is read once, as long as there is room to
-    remember its states; only `remember` reads several of one length together. The network is no part of this module: neither in `parameters()` nor in
-    `state_dict()`, shared by copies, as an average of the weights is one; it follows the module to its device.
+    remember its states; only `remember` reads several of one length together. The network is no part of this
+    module, neither of `parameters()` nor of `state_dict()`: copies of the module, such as an average of weights,
+    share it. It follows the module to its device and keeps its float32.
 
     Args:
         name: what it is called in messages.
@@ -117,32 +118,25 @@ class FrozenEncoder(TextEncoder):
 
         Where they are too many to be remembered, or the folder cannot be used, the log says so.
         """
-        rows = sorted(
-            {self.read(caption, literal=True).ids for caption in captions}, key=lambda row: (len(row), row)
-        )
+        different = {self.read(caption, literal=True).ids for caption in captions}
+        rows = sorted(different, key=lambda row: (len(row), row))
         if all(row in self._shared.kept for row in rows):
             return
         name = hashlib.sha256(repr((self.digest, rows)).encode()).hexdigest()[:32]
         path = None if folder is None else folder / f"{name}.safetensors"
-        kept = None if path is None or not path.exists() else _read(path, rows, self.width)
+        states = None if path is None or not path.exists() else _read(path, rows, self.width)
         done = 0
-        for _, same in groupby(rows, len):
-            while batch := list(islice(same, BATCH)):
-                states = (
-                    kept[done : done + len(batch)] if kept else self._shared.read(batch, self.here.device)
-                )
-                for row, state in zip(batch, states, strict=True):
-                    self._shared.keep(row, state)
-                done += len(batch)
-                if self._shared.full and done < len(rows):
-                    _log.warning(
-                        "%s remembers %d of %d captions, for more there is no room",
-                        self.name,
-                        done,
-                        len(rows),
-                    )
-                    return
-        if path is not None and kept is None:
+        for batch in _batches(rows):
+            until = done + len(batch)
+            found = states[done:until] if states else self._shared.read(batch, self.here.device)
+            for row, state in zip(batch, found, strict=True):
+                self._shared.keep(row, state)
+            done = until
+            if self._shared.full and done < len(rows):
+                words = "%s remembers what it made of %d of %d captions; for more there is no room"
+                _log.warning(words, self.name, done, len(rows))
+                return
+        if path is not None and states is None:
             _write(path, [self._shared.kept[row] for row in rows])
 
 
@@ -183,6 +177,13 @@ class _Shared:
         self._size += nbytes(states)
         while self._size > MEMORY and len(self.kept) > 1:
             self._size -= nbytes(self.kept.popitem(last=False)[1])
+
+
+def _batches(rows: Iterable[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """Rows, the shorter ones first, in parts of one length."""
+    for _, same in groupby(rows, len):
+        while batch := list(islice(same, BATCH)):
+            yield batch
 
 
 def _read(path: Path, rows: Sequence[tuple[int, ...]], width: int) -> list[States] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -143,7 +144,7 @@ def _network(path: Path) -> Bert:
 
 def _tokenizer(path: Path) -> Any:
     try:
-        from tokenizers import Tokenizer
+        tokenizers = import_module("tokenizers")
     except ImportError as error:
         raise ConfigError(
             "minilm needs tokenizers, which is not installed",
@@ -151,6 +152,6 @@ def _tokenizer(path: Path) -> Any:
             hint='run: pip install "unstir[minilm]"',
         ) from error
     try:
-        return Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no class of its own
         raise DataError(f"{path} describes no tokenizer: {error}", field="path") from error

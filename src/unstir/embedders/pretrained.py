@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -87,7 +88,7 @@ class Module:
 def _load(path: str) -> tuple[Module, Any]:
     """The network and its tokenizer, as the tokenizers library has it."""
     try:
-        import transformers
+        transformers = import_module("transformers")
     except ImportError as error:
         raise ConfigError(
             "pretrained needs transformers, which is not installed",

@@ -20,7 +20,7 @@ LONGEST = 64
 PUNCTUATION = r"!-/:-@\[-`{-~"
 CHUNK = re.compile(rf"[{PUNCTUATION}]{{1,{LONGEST}}}|[^{PUNCTUATION}]{{1,{LONGEST}}}")
 WORD = re.compile(r"\S+")
-KEPT = 2**16  # chunks whose tokens are remembered
+KEPT = 2**16  # words whose tokens are remembered
 
 T = TypeVar("T", int, bytes)
 
@@ -94,7 +94,7 @@ class Tokenizer:
                 ids[joined] = len(self._tokens)
                 self._tokens.append(joined)
             self._joins.setdefault(pair, (rank, ids[joined]))
-        self._kept: dict[str, tuple[int, ...]] = {}
+        self._kept: dict[str, list[Piece]] = {}
 
     def __len__(self) -> int:
         """How many tokens there are."""
@@ -103,14 +103,9 @@ class Tokenizer:
     def pieces(self, text: str) -> Iterator[Piece]:
         """The tokens of a text and where in it, as it is given, they come from: to the chunk, or to the word."""
         for match in WORD.finditer(text):
-            word = _folded(match.group())
-            same = len(word) == len(match.group())  # else letters cannot be told apart
-            start, space = 0, " "
-            for chunk in _chunks(word):
-                place = (match.start() + start, match.start() + start + len(chunk)) if same else match.span()
-                for token in self._chunk(space + chunk):
-                    yield Piece(token, *place)
-                start, space = start + len(chunk), ""
+            start = match.start()
+            for token, begin, end in self._word(match.group()):
+                yield Piece(token, start + begin, start + end)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text; [] of an empty one."""
@@ -121,20 +116,31 @@ class Tokenizer:
         data = b"".join(self._tokens[token] for token in tokens)
         return data.decode("utf-8", "replace").removeprefix(" ")
 
-    def _chunk(self, chunk: str) -> tuple[int, ...]:
-        if chunk not in self._kept:
+    def _word(self, text: str) -> list[Piece]:
+        """The tokens of a word as it is written."""
+        if text in self._kept:
+            return self._kept[text]
+        word, pieces, start, space = _folded(text), [], 0, " "
+        for chunk in _chunks(word):
+            end = start + len(chunk)
+            place = (
+                (start, end) if len(word) == len(text) else (0, len(text))
+            )  # else letters cannot be told apart
+            pieces += [Piece(token, *place) for token in self._joined(_bytes(space + chunk))]
+            start, space = end, ""
+        if len(text) <= LONGEST:
             if len(self._kept) >= KEPT:
                 self._kept.clear()
-            self._kept[chunk] = self._joined(_bytes(chunk))
-        return self._kept[chunk]
+            self._kept[text] = pieces
+        return pieces
 
-    def _joined(self, data: bytes) -> tuple[int, ...]:
+    def _joined(self, data: bytes) -> list[int]:
         """Bytes -> tokens: the pair that was learned first is joined everywhere, as long as there is one."""
         tokens = list(data)
         while known := [pair for pair in pairwise(tokens) if pair in self._joins]:
             pair = min(known, key=lambda pair: self._joins[pair][0])
             tokens = _replaced(tokens, pair, self._joins[pair][1])
-        return tuple(tokens)
+        return tokens
 
 
 def learn(texts: Iterable[str], size: int) -> tuple[str, ...]:

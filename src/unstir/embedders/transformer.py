@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
-from ..layers import GELU_GAIN, linear
+from ..layers import linear
 from ..spec import Count, Fraction, Range
 from .base import Encoded, TextEncoder, TextEncoderConfig, mean, padded
 from .tokenizer import Piece, Tokenizer
@@ -104,7 +104,7 @@ class Block(nn.Module):
         q, k = (F.rms_norm(y, y.shape[-1:], eps=1e-6).to(v.dtype) for y in (q, k))
         seen = F.scaled_dot_product_attention(q, k, v, mask[:, None, None])
         h = h + self.out(seen.transpose(1, 2).flatten(-2))
-        return h + self.second(GELU_GAIN * F.gelu(self.first(_unit(h))))
+        return h + self.second(F.gelu(self.first(_unit(h))))
 
 
 def _unit(h: Tensor) -> Tensor:

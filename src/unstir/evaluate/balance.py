@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data import Dataset
+from ..data.words import common_words
 from .base import Evidence, Finding, Metric, Number, at_most
 from .encoder import Encoder
 from .shares import quantile, wilson
@@ -21,7 +20,6 @@ __all__ = ["Balance"]
 ROWS = 10_000  # real items that the encoder is asked about, at most
 NAMED = 10  # classes in words, at most
 WORDS = 20
-SMALL = re.compile(r"(a|an|and|at|by|for|from|in|is|it|of|on|or|the|to|with)")
 
 
 class Expected(NamedTuple):
@@ -156,11 +154,8 @@ def _of(data: Dataset, name: str) -> float | None:
 
 def _captions(data: Dataset) -> tuple[Mapping[str, object], ...]:
     """The share of the captions, of each item its heaviest, that each of the commonest words is in."""
-    texts = [text.lower() for text in data.texts or () if text]
-    found = Counter(
-        word for text in texts for word in set(re.findall(r"\w+", text)) if not SMALL.fullmatch(word)
-    )
-    return tuple(_row(f'"{word}"', labelled=count / len(texts)) for word, count in found.most_common(WORDS))
+    texts = [text for text in data.texts or () if text]
+    return tuple(_row(f'"{word}"', labelled=count / len(texts)) for word, count in common_words(texts, WORDS))
 
 
 def _row(what: str, **shares: float | None) -> dict[str, object]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -15,12 +15,15 @@ from ..data import Dataset
 from ..spec import validate
 from .encoder import Encoder
 
+if TYPE_CHECKING:
+    from .two_towers import TwoTowers
+
 __all__ = ["Drawn", "Evidence", "Finding", "Metric", "Need", "Number", "at_most"]
 
 T = TypeVar("T")
-Need = Literal["drawn", "labels", "heldout", "denoiser", "pictures", "classes"]
-"""Samples; samples of labels that were asked for; held-out items; the denoiser itself; pictures, not points; an encoder
-that tells classes apart."""
+Need = Literal["drawn", "labels", "prompts", "heldout", "denoiser", "pictures", "classes", "captions"]
+"""Samples; samples of labels, or of prompts, that were asked for; held-out items; the denoiser itself; pictures, not
+points; an encoder that tells classes apart; data with captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,8 @@ class Drawn:
     y: np.ndarray | None = None
     seeds: tuple[int, int] = (0, 0)
     """The first and the last."""
+    prompts: tuple[str, ...] | None = None
+    """The texts asked for, without weights of their words."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -88,6 +93,7 @@ class Evidence:
             no denoiser.
         bits: n -> bits per dimension of held-out items, and their standard errors, both (n,).
         embed: (encoder, data set) -> features of all its items, (N, D); a cache on the disk may sit here.
+        towers: gives the model that says how well a picture agrees with a text; None: one trained on `train`.
         memory: what is known of the data alone, see `once`; the same for all that is judged by the same data.
     """
 
@@ -102,12 +108,14 @@ class Evidence:
         losses: Callable[[Dataset, int], Tensor] | None = None,
         bits: Callable[[int], tuple[Tensor, Tensor]] | None = None,
         embed: Callable[[Encoder, Dataset], np.ndarray] | None = None,
+        towers: Callable[[], TwoTowers] | None = None,
         memory: dict[tuple[str, ...], Any] | None = None,
     ) -> None:
         self.train, self.heldout, self.encoder, self._drawn = train, heldout, encoder, drawn
         self.real = train if real is None else real
         self.losses, self.bits = losses, bits
         self._embed = embed or (lambda encoder, data: encoder.embed(data.x))
+        self._towers = towers or partial(_two_towers, train, heldout)
         self._memory = {} if memory is None else memory
 
     def once(self, what: str, make: Callable[[], T]) -> T:
@@ -148,6 +156,11 @@ class Evidence:
     def heldout_features(self) -> np.ndarray:
         return self.once("features held out", lambda: self._embed(self.encoder, self.heldout))
 
+    @property
+    def towers(self) -> TwoTowers:
+        """Pictures and texts in one space; trained when it is first asked for."""
+        return self.once("two towers", self._towers)
+
     def lacks(self, need: Need) -> str | None:
         """Why there is no such thing; None where there is."""
         match need:
@@ -155,6 +168,10 @@ class Evidence:
                 return "there are no samples"
             case "labels" if self._drawn is None or self._drawn.y is None:
                 return "the samples have no labels"
+            case "prompts" if self._drawn is None or self._drawn.prompts is None:
+                return "the samples have no prompts"
+            case "captions" if not self.train.info.captions:
+                return "the data has no captions"
             case "heldout" if not len(self.heldout):
                 return "no items were held out"
             case "denoiser" if self.losses is None:
@@ -164,6 +181,12 @@ class Evidence:
             case "classes" if not self.encoder.classes:
                 return "the encoder knows no classes"
         return None
+
+
+def _two_towers(train: Dataset, heldout: Dataset) -> TwoTowers:
+    from .two_towers import two_towers
+
+    return two_towers(train, heldout)
 
 
 class Metric(ABC):

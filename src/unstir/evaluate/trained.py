@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,22 +17,18 @@ from torch.nn import functional as F
 
 from ..condition import Batch
 from ..data import Dataset, Loader
-from ..data.cache import cache_folder
-from ..errors import CheckpointError, ConfigError, DataError, IncompatibleError
-from ..files import read_header, write_atomic
+from ..errors import DataError, IncompatibleError
 from ..rng import Rng
-from ..tensors import load_tensors, save_tensors
 from ..train.optim import Muon
 from ..train.progress import duration
 from ..train.settings import Training
 from ..train.trainer import Trainer, network_dtype
 from .base import at_most
 from .encoder import Encoder
+from .kept import Header, digest_of, keep, recall
 from .shares import wilson
 
-__all__ = ["Trained", "trained"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["Pictures", "Trained", "noised", "precision", "resized", "shifted", "size_of", "trained", "zoomed"]
 
 VERSION = 1
 """Part of every cached encoder's name: raise it when training changes, and older ones are no longer found."""
@@ -47,11 +41,12 @@ AMONG = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class About(Header):
     """What an encoder is, written into its file as JSON."""
 
+    found: ClassVar[tuple[str, ...]] = ("right", "n", "among")
+
     version: int
-    data: str
     fingerprints: tuple[str, str]
     """Of what it was trained on, and of what its accuracy was measured on."""
     classes: tuple[str, ...]
@@ -61,12 +56,10 @@ class Header:
     """Pictures are resized to this height and width first."""
     samples: int
     """Pictures shown in training, repetitions counted."""
-    right: int
+    right: int = 0
     """Of `n` held-out pictures: those of the right class; without labels, those found again among `among`."""
-    n: int
-    among: int
-    digest: str
-    """SHA-256 of the weights."""
+    n: int = 0
+    among: int = 0
 
     def about(self) -> str:
         what = "classifier" if self.classes else "self-supervised encoder"
@@ -91,7 +84,7 @@ class Trained(Encoder):
         header: what it is.
     """
 
-    def __init__(self, network: _Network, header: Header) -> None:
+    def __init__(self, network: Pictures, header: About) -> None:
         self.header = header
         self.digest, self.about, self.classes = header.digest[:12], header.about(), header.classes
         self._network = network.eval()
@@ -114,7 +107,7 @@ class Trained(Encoder):
                 hint=f"it takes pictures (N, H, W, {self.header.channels})",
             )
         parts = [
-            function(_values(torch.tensor(x[k : k + BATCH]).permute(0, 3, 1, 2), self.header.size))
+            function(resized(torch.tensor(x[k : k + BATCH]).permute(0, 3, 1, 2), self.header.size))
             for k in range(0, max(len(x), 1), BATCH)
         ]
         return torch.cat(parts).numpy()
@@ -143,21 +136,18 @@ def trained(
         samples: pictures to show in training; None: as many as it takes, 320,000 at most.
     """
     start = _start(train, heldout, samples)
-    path = cache_folder(cache).with_name("encoders") / f"{_key(start)}.safetensors"
-    found = _load(path, start) if path.exists() else None
-    if found is None:
-        found = _train(start, train, heldout, say)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tensors, header = found._network.state_dict(), asdict(found.header)
-            write_atomic(path, lambda file: save_tensors(file, tensors, header))
-        except (OSError, CheckpointError) as error:
-            _log.warning("the encoder is not kept: %s", error)
-    return found
+    found = recall(start, _network, cache)
+    if found is not None:
+        network, header = found
+        assert isinstance(network, Pictures)
+        return Trained(network, header)
+    fresh = _train(start, train, heldout, say)
+    keep(fresh._network, fresh.header, cache)
+    return fresh
 
 
 # -- pictures ----------------------------------------------------------------------------------------------
-def _values(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     """uint8 (B, C, H, W) -> in [-1, 1], resized to `size`: to less by the means of what each pixel covers."""
     x = x.float().contiguous(memory_format=torch.channels_last) / 127.5 - 1
     if x.shape[2:] == size:
@@ -166,7 +156,7 @@ def _values(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size, mode="area") if shrinks else F.interpolate(x, size, mode="bilinear")
 
 
-def _shifted(x: Tensor, rng: Rng, by: int) -> Tensor:
+def shifted(x: Tensor, rng: Rng, by: int) -> Tensor:
     """Each picture moved by up to `by` whole pixels on either axis, its border repeated: nothing is blurred."""
     moves = rng.integers(2 * by + 1, (len(x), 2)) - by
     rows = (torch.arange(x.shape[2]) + moves[:, :1]).clamp(0, x.shape[2] - 1)
@@ -178,13 +168,20 @@ def _shifted(x: Tensor, rng: Rng, by: int) -> Tensor:
 def _view(x: Tensor, rng: Rng) -> Tensor:
     """Half to all of each axis, up to half as bright again and as strong, with noise of up to 0.1."""
     u = rng.uniform((len(x), 6))
-    scale = 0.5 + 0.5 * u[:, :2]
+    x = zoomed(x, 0.5 + 0.5 * u[:, :2], u[:, 2:4])
+    return noised(x, 0.5 + u[:, 4], u[:, 5] - 0.5, 0.1 * u[:, 3], rng)
+
+
+def zoomed(x: Tensor, scale: Tensor, place: Tensor) -> Tensor:
+    """A part of each picture, enlarged to all of it: `scale` (B, 2) of each axis, at `place` (B, 2) from 0 to 1."""
     theta = torch.diag_embed(torch.cat((scale, torch.zeros_like(scale[:, :1])), 1))[:, :2]
-    theta[:, :, 2] = (2 * u[:, 2:4] - 1) * (1 - scale)
-    x = F.grid_sample(
-        x, F.affine_grid(theta, list(x.shape), False), padding_mode="border", align_corners=False
-    )
-    contrast, brightness, std = 0.5 + u[:, 4], u[:, 5] - 0.5, 0.1 * u[:, 3]
+    theta[:, :, 2] = (2 * place - 1) * (1 - scale)
+    grid = F.affine_grid(theta, list(x.shape), False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def noised(x: Tensor, contrast: Tensor, brightness: Tensor, std: Tensor, rng: Rng) -> Tensor:
+    """contrast x + brightness + std n, each (B,)."""
     noise = rng.fork("noise").normal(tuple(x.shape))
     return x * _wide(contrast) + _wide(brightness) + _wide(std) * noise
 
@@ -201,28 +198,33 @@ def _block(channels: int, width: int, kernel: int = 3, stride: int = 1) -> nn.Se
     )
 
 
-class _Network(nn.Module):
-    """(B, C, H, W) -> features (B, 128) -> logits, or what views are compared by.
+class Pictures(nn.Module):
+    """(B, C, H, W) -> features (B, 128) -> logits, or what views are compared by, (B, out).
 
     The first convolution leaves at most 16 positions on an axis, so that large pictures cost what small ones do.
     """
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, channels: int, size: tuple[int, int], out: int) -> None:
         super().__init__()
-        stride = 2 ** max(0, math.ceil(math.log2(max(header.size) / 16)))
-        self.enter = _block(header.channels, 32, 3 if stride == 1 else 2 * stride, stride)
+        stride = 2 ** max(0, math.ceil(math.log2(max(size) / 16)))
+        self.enter = _block(channels, 32, 3 if stride == 1 else 2 * stride, stride)
         self.body = nn.Sequential(
             *(_block(32, 64), nn.MaxPool2d(2, ceil_mode=True), _block(64, 128), _block(128, 128)),
             *(nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(512, FEATURES, bias=False)),
             nn.BatchNorm1d(FEATURES, affine=False),
         )
-        self.leave = nn.Linear(FEATURES, len(header.classes) or 64)
+        self.leave = nn.Linear(FEATURES, out)
 
     def features(self, x: Tensor) -> Tensor:
         return self.body(self.enter(x))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.leave(F.relu(self.features(x)))
+
+
+def _network(header: About) -> Pictures:
+    network = Pictures(header.channels, header.size, len(header.classes) or 64)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 # -- training ----------------------------------------------------------------------------------------------
@@ -232,10 +234,10 @@ class _Classify:
 
     shift: int
 
-    def loss(self, network: _Network, batch: Batch, rng: Rng) -> Tensor:
+    def loss(self, network: Pictures, batch: Batch, rng: Rng) -> Tensor:
         assert batch.label is not None
-        with _precision():
-            logits = network(_shifted(batch.x_0, rng, self.shift))
+        with precision():
+            logits = network(shifted(batch.x_0, rng, self.shift))
         return F.cross_entropy(logits.float(), batch.label, reduction="none")
 
 
@@ -245,9 +247,9 @@ class _Contrast:
 
     temperature: float = 0.2
 
-    def loss(self, network: _Network, batch: Batch, rng: Rng) -> Tensor:
+    def loss(self, network: Pictures, batch: Batch, rng: Rng) -> Tensor:
         views = torch.cat([_view(batch.x_0, rng.fork(side)) for side in ("a", "b")])
-        with _precision():
+        with precision():
             z = network(views)
         z = F.normalize(z.float())
         n = len(batch.x_0)
@@ -256,44 +258,45 @@ class _Contrast:
         return F.cross_entropy(likeness, other, reduction="none").view(2, n).mean(0)
 
 
-def _precision() -> torch.autocast:
+def precision() -> torch.autocast:
     dtype = network_dtype("auto", "cpu")
     return torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-def _start(train: Dataset, heldout: Dataset, samples: int | None) -> Header:
-    info = train.info
-    if info.kind != "image" or not len(train):
+def size_of(data: Dataset) -> tuple[int, int]:
+    """The height and width to which its pictures are resized; raises DataError where there are none."""
+    info = data.info
+    if info.kind != "image" or not len(data):
         raise DataError(f"{info.source} has no pictures to train an encoder on", field="features")
     shrink = min(1.0, LARGEST / max(info.shape[1:]))
     height, width = (max(1, round(side * shrink)) for side in info.shape[1:])
-    classes = info.classes if sum(count > 0 for count in info.class_counts) > 1 else ()
-    return Header(
+    return height, width
+
+
+def _start(train: Dataset, heldout: Dataset, samples: int | None) -> About:
+    info = train.info
+    return About(
         version=VERSION,
         data=Path(info.source).name,
         fingerprints=(info.fingerprint, heldout.info.fingerprint),
-        classes=classes,
+        size=size_of(train),
+        classes=info.classes if sum(count > 0 for count in info.class_counts) > 1 else (),
         channels=info.shape[0],
-        size=(height, width),
         samples=samples or min(max(10 * info.count, 8_000), 320_000),
-        right=0,
-        n=0,
-        among=0,
-        digest="",
     )
 
 
-def _train(start: Header, train: Dataset, heldout: Dataset, say: Callable[[str], None]) -> Trained:
+def _train(start: About, train: Dataset, heldout: Dataset, say: Callable[[str], None]) -> Trained:
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(0)  # of the first weights, nothing else
-        network = _Network(start).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = _network(start)
     objective = _Classify(max(1, max(start.size) // 16)) if start.classes else _Contrast()
     size = min(BATCH if start.samples > 100_000 else BATCH // 2, max(2, len(train)))
     loader = Loader(train, seed=0, batch=size)
 
     def batches(first: int, n: int) -> Batch:
         x, y = loader.batch(first, n)
-        return Batch(_values(x, start.size), label=y)
+        return Batch(resized(x, start.size), label=y)
 
     settings = Training(steps=max(1, start.samples // size), batch=size, ema=(0.03,))
     said = time.monotonic()
@@ -302,7 +305,7 @@ def _train(start: Header, train: Dataset, heldout: Dataset, say: Callable[[str],
         if time.monotonic() - said > 10:
             said = time.monotonic()
             say(f"training an encoder on {start.data}: {step.progress:.0%}, {duration(step.eta)} left")
-    found = Trained(network, replace(start, digest=_digest(network)))
+    found = Trained(network, replace(start, digest=digest_of(network)))
     right, n, among = _accuracy(found, heldout) if start.classes else _found_again(found, heldout)
     found = Trained(network, replace(found.header, right=right, n=n, among=among))
     say(found.about)
@@ -327,48 +330,8 @@ def _found_again(encoder: Trained, heldout: Dataset) -> tuple[int, int, int]:
         return 0, 0, 0
     right = 0
     for k in range(0, len(x), among):
-        values = _values(torch.tensor(x[k : k + among]).permute(0, 3, 1, 2), encoder.header.size)
+        values = resized(torch.tensor(x[k : k + among]).permute(0, 3, 1, 2), encoder.header.size)
         rng = Rng.of(k, among)
         a, b = (F.normalize(encoder._network.features(_view(values, rng.fork(side)))) for side in ("a", "b"))
         right += int(((a @ b.T).argmax(1) == torch.arange(among)).sum())
     return right, len(x), among
-
-
-# -- the cache ---------------------------------------------------------------------------------------------
-def _key(header: Header) -> str:
-    """The name of the file: what decided the training, not what came of it."""
-    start = asdict(replace(header, data="", right=0, n=0, among=0, digest=""))
-    return hashlib.sha256(json.dumps(start, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _digest(network: nn.Module) -> str:
-    hashed = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        hashed.update(f"{name} {list(tensor.shape)} ".encode())
-        hashed.update(tensor.contiguous().numpy().tobytes())
-    return hashed.hexdigest()
-
-
-def _load(path: Path, start: Header) -> Trained | None:
-    """The encoder in the file; None, with a warning, where it is damaged or another's."""
-    try:
-        header = replace(_header(path), data=start.data)
-        network = _Network(start)
-        network.load_state_dict(load_tensors(path, network.state_dict()))
-        if _key(header) == _key(start) and _digest(network) == header.digest:
-            return Trained(network.to(memory_format=torch.channels_last), header)  # type: ignore[call-overload]
-        problem = "its weights or its header were changed"
-    except (CheckpointError, ConfigError) as error:
-        problem = error.message
-    _log.warning("the cached encoder was damaged (%s) and is trained again", problem)
-    return None
-
-
-def _header(path: Path) -> Header:
-    """What the file says of itself; raises CheckpointError where that is no `Header`."""
-    try:
-        written = {name: json.loads(text) for name, text in read_header(path).metadata.items()}
-        pairs = {name: tuple(written[name]) for name in ("fingerprints", "classes", "size")}
-        return Header(**written | pairs)
-    except (TypeError, ValueError, KeyError) as error:
-        raise CheckpointError("its header is no encoder's", field=str(path)) from error

@@ -24,6 +24,9 @@ class Sampled(Protocol):
     def labels(self) -> Sequence[int] | None: ...
 
     @property
+    def prompts(self) -> Sequence[str] | None: ...
+
+    @property
     def recipe(self) -> Mapping[str, Any]:
         """JSON-able: all that makes the same samples again."""
 

@@ -40,6 +40,8 @@ __all__ = [
 
 KEY = "unstir"
 CELL = 40  # pixels a picture on a sheet should have for a person to see it
+CAPTIONED = 96  # the same, with words beneath
+LETTERS, LINE = 12, 15  # pixels of a letter's size, and of a line
 SHOWN, BAR = 128, 8  # the least side of a picture of numbers, and the height of the bar beneath
 PAD = 2
 WHITE = 255
@@ -51,7 +53,12 @@ MAX_RECIPE = 2**20  # bytes of JSON a picture may carry
 # -- sheets ------------------------------------------------------------------------------------------------
 
 
-def to_grid(images: np.ndarray, columns: int | None = None, pad: int = PAD) -> np.ndarray:
+def to_grid(
+    images: np.ndarray,
+    columns: int | None = None,
+    pad: int = PAD,
+    captions: Sequence[str] | None = None,
+) -> np.ndarray:
     """(N, H, W, C) -> one sheet (H', W', C), row by row, pictures below 40 pixels enlarged by a whole factor.
 
     A single picture is returned as it is: no border, no enlargement.
@@ -60,6 +67,7 @@ def to_grid(images: np.ndarray, columns: int | None = None, pad: int = PAD) -> n
         images: uint8.
         columns: pictures in a row; None: as many as make the sheet about square.
         pad: white pixels around each picture.
+        captions: words under each picture, in as many lines as the longest needs, four at most.
 
     Raises:
         ConfigError: there is no picture, or the sheet would have more than `LIMITS.pixels`.
@@ -68,7 +76,9 @@ def to_grid(images: np.ndarray, columns: int | None = None, pad: int = PAD) -> n
         raise ConfigError("there are no pictures to put on a sheet", field="n", hint="ask for n=1 or more")
     if len(images) == 1:
         return images[0]
-    images = _enlarged(images)
+    images = _enlarged(images, CELL if captions is None else CAPTIONED)
+    if captions is not None:
+        images = _captioned(images, captions)
     n, height, width, channels = images.shape
     columns = min(columns or math.ceil(math.sqrt(n)), n)
     rows = math.ceil(n / columns)
@@ -121,9 +131,37 @@ def with_scale(values: np.ndarray, unit: str) -> np.ndarray:
     return np.concatenate([wide, gap, bar, gap, words])[..., None]
 
 
-def _enlarged(images: np.ndarray) -> np.ndarray:
-    factor = math.ceil(CELL / min(CELL, *images.shape[1:3]))
+def _enlarged(images: np.ndarray, least: int = CELL) -> np.ndarray:
+    factor = math.ceil(least / min(least, *images.shape[1:3]))
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _captioned(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    """(N, H, W, C) -> (N, H', W, C), each with its words beneath, centred."""
+    n, height, width, channels = images.shape
+    font = ImageFont.load_default(LETTERS)
+    wrapped = [_wrapped(text, width, font)[:4] for text in captions]
+    canvas = np.full((n, height + max(map(len, wrapped)) * LINE + PAD, width, channels), WHITE, np.uint8)
+    canvas[:, :height] = images
+    for k, lines in enumerate(wrapped):
+        strip = Image.new("L", (width, canvas.shape[1] - height), WHITE)
+        for row, line in enumerate(lines):
+            x = max(0, (width - font.getlength(line)) / 2)
+            ImageDraw.Draw(strip).text((x, row * LINE), line, fill=0, font=font)
+        canvas[k, height:] = np.asarray(strip)[..., None]
+    return canvas
+
+
+def _wrapped(text: str, width: int, font: Any) -> list[str]:
+    """The words in lines that fit into `width` pixels; a word that does not fit alone is cut at the picture's edge."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _text(text: str) -> np.ndarray:
@@ -155,7 +193,7 @@ def write_samples(samples: Sampled, path: str | Path) -> Path:
     (path.parent if ending else path).mkdir(parents=True, exist_ok=True)
     pictures = _pictures(samples.images)
     if ending == ".png":
-        write_atomic(path, encode_png(pictures, samples.recipe))
+        write_atomic(path, encode_png(pictures, samples.recipe, captions=_captions(samples)))
     elif ending == ".npz":
         write_atomic(path, encode_npz(samples.images, samples.recipe, samples.seeds, samples.labels))
     elif ending == ".gif":
@@ -192,7 +230,13 @@ def check_path(path: str | Path, movie: bool = False) -> str:
 
 def grid_png(samples: Sampled) -> bytes:
     """The samples as one PNG, for notebooks and reports."""
-    return encode_png(_pictures(samples.images), samples.recipe)
+    return encode_png(_pictures(samples.images), samples.recipe, captions=_captions(samples))
+
+
+def _captions(samples: Sampled) -> list[str] | None:
+    """What stands under the pictures of a sheet: their prompts, where they differ."""
+    prompts = samples.prompts
+    return list(prompts) if prompts is not None and len(set(prompts)) > 1 else None
 
 
 def _pictures(images: np.ndarray) -> np.ndarray:
@@ -200,14 +244,17 @@ def _pictures(images: np.ndarray) -> np.ndarray:
 
 
 def encode_png(
-    images: np.ndarray, recipe: Mapping[str, Any] | None = None, columns: int | None = None
+    images: np.ndarray,
+    recipe: Mapping[str, Any] | None = None,
+    columns: int | None = None,
+    captions: Sequence[str] | None = None,
 ) -> bytes:
-    """The bare picture of one, a sheet of several; grey stays grey."""
+    """The bare picture of one, a sheet of several, with their captions where they have some; grey stays grey."""
     info = PngImagePlugin.PngInfo()
     if recipe is not None:
         info.add_itxt(KEY, _json(recipe), zip=False)
     buffer = io.BytesIO()
-    _picture(to_grid(images, columns)).save(buffer, "PNG", pnginfo=info)
+    _picture(to_grid(images, columns, captions=captions)).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
 
 
@@ -285,11 +332,17 @@ def _recipe_of_npz(path: Path) -> str | None:
 
 
 def _singles(samples: Sampled) -> list[dict[str, Any]]:
-    """What makes each picture alone: its own seed, and its own label where one was asked for."""
+    """What makes each picture alone: its own seed, and its own label or prompt where one was asked for."""
     labels = samples.labels if samples.recipe.get("label") is not None else None
+    prompts = samples.prompts if samples.recipe.get("prompt") is not None else None
     shared = {word: value for word, value in samples.recipe.items() if word not in SEVERAL}
     recipes = [{**shared, "n": 1, "seed": int(seed)} for seed in samples.seeds]
-    return [{**r, "label": int(labels[i])} if labels else r for i, r in enumerate(recipes)]
+    for i, recipe in enumerate(recipes):
+        if labels:
+            recipe["label"] = int(labels[i])
+        if prompts:
+            recipe["prompt"] = prompts[i]
+    return recipes
 
 
 def _picture(array: np.ndarray) -> Image.Image:

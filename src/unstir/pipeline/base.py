@@ -132,13 +132,13 @@ class Pipeline:
         module.to(device or "cpu").eval()
         return cls(config, module, sha256(path), name, codec.to(device or "cpu").eval())
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, *, half: bool = False) -> None:
         """Write weights and config at `path`; not atomic, for use inside one atomic write."""
-        write_model(path, Model(self.name, self.config, self.module, self.codec))
+        write_model(path, Model(self.name, self.config, self.module, self.codec), half=half)
 
-    def save(self, path: str | Path) -> Path:
-        """Write one file that samples, exports and serves by itself."""
-        write_atomic(path, self.write)
+    def save(self, path: str | Path, *, half: bool = False) -> Path:
+        """Write one file that samples, exports and serves by itself; `half` keeps its weights in float16."""
+        write_atomic(path, lambda file: self.write(file, half=half))
         return Path(path)
 
     # -- use ----------------------------------------------------------------------------------------------

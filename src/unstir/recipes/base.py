@@ -83,14 +83,15 @@ class Sampling:
 class Request:
     """One call of `unstir sample`."""
 
-    n: Annotated[int, Range(ge=1, le=1_000_000)] = 16
-    """How many samples."""
+    n: Annotated[int, Range(ge=1, le=1_000_000)] | None = None
+    """How many samples; None: one for each prompt, 16 without."""
     seed: Annotated[int, Range(ge=0, lt=2**63)] = 0
     """Sample i depends on seed + i alone."""
     label: int | str | tuple[int | str, ...] | None = None
     """A class, by number or name, or one for each sample; None: drawn as often as in training."""
-    prompt: str | tuple[str, ...] | None = None
-    """What the samples are to show, in words, for a model trained on captions; (word:1.3) counts more."""
+    prompt: str | None = None
+    """What the samples are to show, in words, for a model trained on captions; (word:1.3) counts more. "one | two", or
+    @FILE with one prompt a line, are several, which the samples take in turn."""
     negative: int | str | None = None
     """A class, or words, for guidance to move away from, in place of none."""
     size: Annotated[int, Range(ge=2, le=4096)] | None = None

@@ -29,6 +29,11 @@ class Evaluation:
     """Sample i depends on seed + i."""
     label: int | str | None = None
     """Samples of one class alone; None: classes as often as in training."""
+    prompts: Literal["train", "heldout"] = "train"
+    """Whose captions a model that reads is given, each as often as in training: of what it was trained on, or of what
+    was held out."""
+    prompt: str | None = None
+    """Samples of one prompt alone, for a model that reads."""
     metrics: tuple[Metric, ...] | None = None
     """Which; None: all that apply, without the dear ones. A metric's own settings follow colons: fid,prdc:k=3"""
     features: str | None = None
