@@ -84,7 +84,6 @@ def states(network: BertModel, rows: list[list[int]]) -> list[dict[str, Any]]:
                 "last": rounded(h[-1]),
                 "pooled": rounded(pooled),
                 "norm": float(h.norm()),
-                "all": len(h),
             }
         )
     return found

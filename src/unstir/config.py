@@ -46,7 +46,8 @@ PRESETS = Path(__file__).parent / "recipes" / "presets"
 OWN_GROUPS = {"train": ("training", "spatial")} | dict.fromkeys(
     ("sample", "edit", "upscale", "restore", "evaluate"), ("sampling",)
 )
-DECIDES = {"process": ("schedule", "parameterization", "objective", "sampling")}
+PROCESS = ("schedule", "parameterization", "objective", "sampling")
+DECIDES = {"process": PROCESS, "system": (*PROCESS, "network", "text")}
 """What one setting chooses for others."""
 OPTIONAL_TEXT = [{"type": "string"}, {"type": "null"}]
 FIELD = re.compile(r",(?=\s*[A-Za-z_][\w.]*=)")

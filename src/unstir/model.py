@@ -61,6 +61,8 @@ class Defaults:
     steps: int = 20
     times: tuple[float, ...] = ()
     """From 1 to 0, what `unstir tune` found; another number of steps is interpolated between them."""
+    shift: float | None = None
+    """How many times larger sigma/alpha is at every step; None: as the size asked for needs, by that of training."""
     guidance: float = 1.0
     """How far from the weaker opinion: 1 = not at all."""
     interval: tuple[float, float] = (0.0, 1.0)

@@ -30,6 +30,7 @@ from . import __version__, config, recipes
 from .codecs import Codec, IdentityConfig, Latent, LatentConfig, ScaleConfig
 from .condition import Batch, Condition
 from .data import Dataset, Info, Loader, describe, describe_lines, open_data
+from .data.cache import cache_folder
 from .data.latents import encoded
 from .denoiser import Preconditioned
 from .embedders import Label, LabelConfig, LowResolution, Prompt, PromptConfig
@@ -269,6 +270,8 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         if isinstance(module, Latent):
             _equip(module, recipe, train_set, heldout, say)
     pipeline = Pipeline(model, module.eval(), codec=codec)
+    if reads:
+        _read(pipeline, train_set, heldout, say)
     # what cannot be sampled is refused before it is trained
     if recipe.task == "generate":
         pipeline.sample(n=1, steps=1, exact=False)
@@ -324,6 +327,16 @@ def _codec_config(info: Info, codec: Codec | None) -> ScaleConfig | IdentityConf
     if isinstance(codec, Latent):
         return codec.config
     return ScaleConfig() if info.kind == "image" else IdentityConfig()
+
+
+def _read(pipeline: Pipeline, train_set: Dataset, heldout: Dataset, say: Say) -> None:
+    """Let encoders that are not trained read every caption once, and say which captions are cut."""
+    embedder = pipeline.denoiser.embedder
+    assert isinstance(embedder, Prompt), "it reads"
+    known = {caption.text for data in (train_set, heldout) for some in data.captions or () for caption in some}
+    embedder.remember(sorted(known), cache_folder().with_name("texts"))
+    if cut := embedder.too_long(sorted(known)):
+        say(f"note     {len(cut):,} captions are longer than is read, and are cut, such as {cut[0][:60]!r}...")
 
 
 def _prompt(recipe: Recipe, data: Dataset) -> PromptConfig:

@@ -1,7 +1,7 @@
 """How to spend few network evaluations on one model: which solver, on which grid, guided between which times.
 
-The model itself decides, without data. The same noise is carried to its end once with many evaluations, all of
-them guided: the reference. What ends nearest to it for the price wins.
+The model itself decides, without data; one that reads is given captions of its training. The same noise is carried
+to its end once with many evaluations, all of them guided: the reference. What ends nearest to it for the price wins.
 
 1. Along the reference the denoiser's answer moves where a long step would miss; a first grid gives each step an
    equal share of that error.
@@ -30,12 +30,15 @@ from torch.nn import functional as F
 
 from . import times
 from .condition import Condition
+from .data import open_data
 from .denoiser import Denoiser
-from .errors import ConfigError, IncompatibleError, UnstirError
+from .embedders.weighting import escape
+from .errors import ConfigError, DataError, IncompatibleError, UnstirError
 from .files import Lock, replace_sealed
 from .guidance import CFGPlusPlus
 from .model import Defaults, find_model
 from .pipeline import Pipeline
+from .pipeline.asked import rows_of
 from .process import Gaussian
 from .rng import Rng
 from .sampling import sample, trajectory
@@ -108,19 +111,22 @@ class Layout:
 
 
 class Bench:
-    """Noise, its labels, and where the reference carries it.
+    """Noise, what it is asked to become, and where the reference carries it.
 
     Args:
         pipe: the model.
         base: the settings whose samples are wanted; their guidance is that of the reference.
         n: samples.
         seed: of the first.
+        prompts: one for each, for a model that reads.
     """
 
-    def __init__(self, pipe: Pipeline, base: Defaults, n: int, seed: int) -> None:
+    def __init__(
+        self, pipe: Pipeline, base: Defaults, n: int, seed: int, prompts: Sequence[str] | None = None
+    ) -> None:
         self.pipe, self.base = pipe, base
         self.keys = Rng.of(seed, n).to(pipe.device)
-        self.labels = pipe.labels(None, Rng.of(seed, n), base)
+        self.asked = pipe.asked(None, None if prompts is None else list(prompts), Rng.of(seed, n), base)
         self.process: Gaussian = pipe.denoiser.process
         shape = (n, *pipe.config.shape)
         self.x_1 = self.process.prior(shape, self.keys.fork("prior"), torch.float32, pipe.device)
@@ -138,7 +144,7 @@ class Bench:
         return sample(denoiser, settings.solver, self.pipe.grid(settings), self.x_1[rows], cond=cond, rng=rng)
 
     def _denoiser(self, settings: Defaults, rows: slice) -> tuple[Denoiser, Condition | None]:
-        return self.pipe.guided(settings, None if self.labels is None else self.labels[rows])
+        return self.pipe.guided(settings, rows_of(self.asked, rows))
 
     def _parts(self, rows: slice) -> Iterator[slice]:
         size = self.base.micro_batch
@@ -281,6 +287,7 @@ def tune(
     seconds: float | None = None,
     n: int = 128,
     seed: int = 0,
+    prompts: Sequence[str] | None = None,
     say: Say = lambda _: None,
 ) -> Tuning:
     """The best settings for a budget.
@@ -292,10 +299,13 @@ def tune(
             take on this machine.
         n: samples to compare, 8 to 4096; the more, the surer.
         seed: of the first sample.
+        prompts: what a model that reads is asked for, one for each sample, or fewer, in turn; None: captions that it
+            was trained on.
         say: told what goes on.
 
     Raises:
-        ConfigError: no such budget, or none of the solvers can keep to it.
+        ConfigError: no such budget, or none of the solvers can keep to it; a model that reads, without prompts, and
+            what it was trained on cannot be read.
     """
     _within("n", n, 8, 4096)
     base = _untuned(pipe.config.defaults)
@@ -306,7 +316,7 @@ def tune(
             field="rule",
             hint="tune a model with another rule: sampling.rule=linear in its training",
         )
-    bench = Bench(pipe, base, n, seed)
+    bench = Bench(pipe, base, n, seed, _prompts(pipe, prompts, n, seed))
     pace = bench.pace()
     budget = _budget(budget, seconds, pace * base.micro_batch)
     dear = bench.dear
@@ -344,6 +354,31 @@ def tune(
     untuned = trial(replace(base, steps=_most(budget, lambda k: bench.calls(replace(base, steps=k)))))
     trials.sort(key=lambda found: found.error)
     return Tuning(budget, bench.calls(bench.reference), tuple(trials), untuned)
+
+
+def _prompts(pipe: Pipeline, given: Sequence[str] | None, n: int, seed: int) -> Sequence[str] | None:
+    """One for each sample: those given, in turn, or captions of the training data; None: the model does not read."""
+    if pipe.config.prompt is None:
+        if given is not None:
+            raise IncompatibleError(
+                f"{pipe.name} was trained without captions", field="prompts", hint="leave prompts out"
+            )
+        return None
+    if given is None:
+        keys, source = Rng.of(seed, n).fork("prompt"), pipe.config.source
+        try:
+            data, _ = open_data(source, size=pipe.config.size[-1], heldout=0)
+        except DataError as error:
+            raise ConfigError(
+                f"{pipe.name} reads prompts, and {source} cannot be read: {error.message}",
+                field="prompts",
+                hint='give some in Python: unstir.tune.tune(pipe, budget, prompts=["red heart", ...])',
+            ) from error
+        items = keys.fork("item").integers(len(data), (n, 1))[:, 0].numpy()
+        given = [escape(text) for text in data.caption(items, keys.fork("caption"))]
+    if not given:
+        raise ConfigError("prompts is empty", field="prompts", hint="give one or more, or leave it out")
+    return [given[k % len(given)] for k in range(n)]
 
 
 def store(model: str | Path, tuning: Tuning) -> Path:

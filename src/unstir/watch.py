@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .assessment import draw
+from .assessment import draw, prompts_of
 from .codecs.latent import cropped
 from .data import Dataset
 from .errors import CheckpointError, ConfigError, NumericError, UnstirError, did_you_mean
@@ -229,7 +229,8 @@ class Examination:
     def __call__(self, pipe: Pipeline) -> dict[str, Any]:
         """Numbers by name, with the ends of their intervals, as they are logged."""
         n = self.job.recipe.training.evaluate_n
-        evidence = self._evidence(draw(pipe, n, seed=SEED))
+        prompts = prompts_of(self.job.train_set, SEED, n) if pipe.config.prompt else None
+        evidence = self._evidence(draw(pipe, n, seed=SEED, prompts=prompts))
         found: dict[str, Any] = {"evaluated": n, "features": self.encoder.digest}
         for metric in self.metrics:
             for number in metric.measure(evidence).numbers:

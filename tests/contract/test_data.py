@@ -217,7 +217,7 @@ def test_captions_beside_the_images(tmp_path: Path) -> None:
     items = read_folder(tmp_path)
     assert items.captions == [(Caption("a red fox"),), (), (), ()]
     notes = " ".join(items.notes)
-    assert "1.txt (no UTF-8 at byte 3)" in notes
+    assert "1.txt:1 (no UTF-8 at byte 3)" in notes
     assert "captions for 1 of 4" in notes
     assert "1 .txt files have no image" in notes
     (tmp_path / "0.txt").write_text("a blue fox")

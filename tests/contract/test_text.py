@@ -373,6 +373,7 @@ def test_all_hidden_is_the_empty_prompt() -> None:
     prompt = build(small(), small(width=32))
     texts = ["a red heart", "(x:2)"]
     assert same(prompt(texts, torch.ones(2, 2, dtype=torch.bool)), prompt(["", ""]))
+    assert same(prompt(texts, torch.ones(2, 1, dtype=torch.bool)), prompt(["", ""]))
     assert same(prompt(texts, torch.zeros(2, 2, dtype=torch.bool)), prompt(texts))
 
 

@@ -54,6 +54,7 @@ def likelihood(arguments: Arguments = None, as_json: Json = False, quiet: Quiet 
 
     pipe, tell = load(model), partial(say, quiet=quiet)
     pipe.condition(None)  # raises where the model has to be told of a picture
+    _check_space(pipe)
     if request.variance == "learned" and not pipe.config.variance:
         raise IncompatibleError(
             f"variance=learned: {model} knows the mean of x_0, not its variance",
@@ -128,6 +129,18 @@ def _check(request: Scoring) -> None:
             require_writable(Path(path).expanduser())
 
 
+def _check_space(pipe: Pipeline) -> None:
+    """Raises IncompatibleError for a model of latents, whose bits are not those of what they stand for."""
+    from ..codecs import Latent
+
+    if isinstance(pipe.codec, Latent):
+        raise IncompatibleError(
+            f"{pipe.name} works in the latent space of an autoencoder: it knows how probable latents are, not pictures",
+            field="model",
+            hint="score a model of the data itself, trained without codec=; unstir evaluate compares the samples",
+        )
+
+
 # -- data --------------------------------------------------------------------------------------------------
 
 
@@ -181,8 +194,16 @@ def _open_as(pipe: Pipeline, source: str, **wanted: Any) -> tuple[Dataset, Datas
 
 
 def _check_labels(pipe: Pipeline, data: Dataset) -> None:
-    """Raises IncompatibleError where the labels of the data are not the model's."""
+    """Raises IncompatibleError where the labels of the data are not the model's, or it has no captions for it."""
     names, classes = data.info.classes, pipe.config.classes
+    if pipe.config.prompt is not None:
+        if data.info.captions:
+            return
+        raise IncompatibleError(
+            f"labels=1: {data.info.source} has no captions",
+            field="labels",
+            hint=f"{pipe.name} is told captions; leave labels out",
+        )
     if not (names and set(names) <= set(classes)):
         raise IncompatibleError(
             f"labels=1: the classes of {data.info.source} are {', '.join(names) or 'none'}",

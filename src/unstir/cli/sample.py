@@ -77,8 +77,8 @@ def sample(
         show("\n".join(f"{k:<11}{v}" for k, v in plan.items() if k != "config"), plan, as_json)
         return
     tell = partial(say, quiet=quiet)
-    arguments = _arguments(request, pipe)
-    samples = pipe.sample(**arguments, on_batch=progress(arguments["n"], tell))
+    wanted = _arguments(request, pipe)
+    samples = pipe.sample(**wanted, on_batch=progress(wanted["n"], tell))
     path = samples.save(out)
     height, width = samples.images.shape[1:3] if samples.images.ndim == 4 else (1, samples.images.shape[1])
     tell(
@@ -144,4 +144,5 @@ def _planned(request: Request, pipe: Pipeline) -> dict[str, Any]:
     names = {f.name for f in dataclasses.fields(kind)}
     chosen = pipe.chosen({word: value for word, value in arguments.items() if word in names})
     pipe.check(chosen)
+    pipe.data_shape(request.size)
     return {word: value for word, value in arguments.items() if word not in names} | dump(chosen, kind)

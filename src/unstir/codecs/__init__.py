@@ -1,6 +1,7 @@
 """Data <-> x_0; one file per codec."""
 
 from .base import Codec
+from .consistency import Consistency, ConsistencyConfig
 from .latent import Latent, LatentConfig
 from .scale import Identity, IdentityConfig, Scale, ScaleConfig
 from .vae import VAE, VAEConfig
@@ -10,6 +11,8 @@ __all__ = [
     "VAE",
     "VQVAE",
     "Codec",
+    "Consistency",
+    "ConsistencyConfig",
     "Identity",
     "IdentityConfig",
     "Latent",

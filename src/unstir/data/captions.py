@@ -176,7 +176,7 @@ def _read_beside(root: Path, names: Sequence[str], listing: Listing, told: _Told
 
 def _read_text(root: Path, text: str, told: _Told) -> list[Caption]:
     """A caption a line."""
-    found: list[str] = []
+    found, before = list[str](), len(told.bad)
     try:
         for number, line in _lines(root / text):
             if isinstance(line, _Wrong):
@@ -185,8 +185,7 @@ def _read_text(root: Path, text: str, told: _Told) -> list[Caption]:
                 found.append(line)
     except OSError as error:
         told.bad.append(Fault(text, "caption", error.strerror or str(error)))
-    else:
-        told.empty += not found
+    told.empty += not found and len(told.bad) == before
     return told.clean(found, [1.0] * len(found))
 
 

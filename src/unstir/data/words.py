@@ -62,7 +62,7 @@ def caption_lines(told: dict[str, Any]) -> list[str]:
     without = f", {told['without']:,} without" if told["without"] else ""
     low, middle, high = told["length"]
     long = f"{low} words" if low == high else f"{low} to {high:,} words, in the middle {middle:g}"
-    lines = [f"{told['captions']:,} of {n:,} of {total:,} items{without}; {each} each, of {long}"]
+    lines = [f"{told['captions']:,} for {n:,} of {total:,} items{without}; {each} each, of {long}"]
     if told["words"]:
         named = ", ".join(f"{printable(word)} {count / n:.1%}" for word, count in told["words"])
         lines.append(f"commonest words, with the share of the items: {named}")

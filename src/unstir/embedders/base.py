@@ -98,7 +98,7 @@ class TextEncoderConfig(ABC):
     """The settings of a text encoder: a frozen dataclass."""
 
     drop: Fraction
-    """How many of the texts it is not shown in training, a field of every kind."""
+    """Share of the texts hidden from it alone in training, a field of every kind."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError naming each field that is outside its annotated type or range."""
@@ -123,8 +123,8 @@ class TextEncoder(nn.Module, ABC):
         z_i' = e + w_i (z_i - e)
         p' = p_0 + mean(w) (p - p_0) + mean((w_i - mean(w)) (z_i - mean(z)))
 
-    which for p = mean(z) is p' = mean(z'). Weights of 1 change no bit, weights of 0 give what the empty prompt pools to.
-    The tokens that begin and end a text weigh what its others weigh on average.
+    which for p = mean(z) is p' = mean(z'). Weights of 1 change no bit, with weights of 0 the pooled vector is that of
+    the empty prompt. The tokens that begin and end a text weigh what its others weigh on average.
 
     In evaluation all texts are padded to `length` tokens, so that no neighbour changes a bit; in training, to the
     longest of the batch. What is longer than `length` is cut, and a warning says, once per text, which words.

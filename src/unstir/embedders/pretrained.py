@@ -42,8 +42,8 @@ class PretrainedConfig(TextEncoderConfig):
     """A folder with config.json, model.safetensors and the tokenizer's files, or the name of a downloaded model."""
     length: Annotated[int, Range(ge=3)] = 77
     """Tokens of a text, those that begin and end it included; what is longer is cut."""
-    drop: Fraction = 0.1
-    """How many texts are hidden from it in training."""
+    drop: Fraction = 0.0
+    """Share of the texts hidden from it alone in training, besides those hidden from all."""
     digest: str = ""
     """Of the weights that a model was trained with; with others it is refused."""
 

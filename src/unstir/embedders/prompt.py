@@ -74,16 +74,15 @@ class Prompt(nn.Module):
         self.enter = nn.ModuleList(linear(encoder.width, config.width) for encoder in encoders)
 
     def forward(self, texts: Sequence[str], hidden: Tensor | None = None) -> Condition:
-        """The condition of B texts; hidden (B, K) bool: from which encoder which text is hidden.
+        """The condition of B texts; hidden (B, K) bool: which is hidden from which encoder, (B, 1): from all.
 
         Raises ConfigError for a weight `(word:11)` outside 0..10.
         """
+        shape = (len(texts), len(self.encoders))
+        blind = torch.zeros(shape, dtype=torch.bool) if hidden is None else hidden.expand(shape)
         tokens, masks, vectors = [], [], []
-        for k, (encoder, enter) in enumerate(zip(self.encoders, self.enter, strict=True)):
-            blind = [False] * len(texts) if hidden is None else hidden[:, k].tolist()
-            encoded = encoder(
-                ["" if not_shown else text for text, not_shown in zip(texts, blind, strict=True)]
-            )
+        for encoder, enter, blank in zip(self.encoders, self.enter, blind.T.tolist(), strict=True):
+            encoded = encoder(["" if empty else text for text, empty in zip(texts, blank, strict=True)])
             tokens.append(enter(encoded.tokens))
             masks.append(encoded.mask)
             vectors.append(encoded.pooled)

@@ -121,11 +121,10 @@ class Tokenizer:
         if text in self._kept:
             return self._kept[text]
         word, pieces, start, space = _folded(text), [], 0, " "
+        whole = len(word) != len(text)  # then it is not known which letter became which
         for chunk in _chunks(word):
             end = start + len(chunk)
-            place = (
-                (start, end) if len(word) == len(text) else (0, len(text))
-            )  # else letters cannot be told apart
+            place = (0, len(text)) if whole else (start, end)
             pieces += [Piece(token, *place) for token in self._joined(_bytes(space + chunk))]
             start, space = end, ""
         if len(text) <= LONGEST:

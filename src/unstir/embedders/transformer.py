@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
-from ..layers import linear
+from ..layers import attend, directions, linear
 from ..spec import Count, Fraction, Range
 from .base import Encoded, TextEncoder, TextEncoderConfig, mean, padded
 from .tokenizer import Piece, Tokenizer
@@ -36,8 +36,8 @@ class TransformerConfig(TextEncoderConfig):
     """Tokens of a text, one for its start included; what is longer is cut."""
     vocabulary: Annotated[int, Range(ge=256)] = 2048
     """The most tokens that are learned from captions, the 256 bytes included."""
-    drop: Fraction = 0.1
-    """How many texts are hidden from it in training."""
+    drop: Fraction = 0.0
+    """Share of the texts hidden from it alone in training, besides those hidden from all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,10 +100,8 @@ class Block(nn.Module):
         self.second = linear(4 * width, width, gain=0)
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = self.qkv(_unit(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = (F.rms_norm(y, y.shape[-1:], eps=1e-6).to(v.dtype) for y in (q, k))
-        seen = F.scaled_dot_product_attention(q, k, v, mask[:, None, None])
-        h = h + self.out(seen.transpose(1, 2).flatten(-2))
+        q, k, v = self.qkv(_unit(h)).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        h = h + self.out(attend(directions(q), directions(k), v, mask[:, None, None]))
         return h + self.second(F.gelu(self.first(_unit(h))))
 
 

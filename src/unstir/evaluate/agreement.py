@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data import Dataset
+from ..data.words import common_words
 from ..modalities.image import to_grid
 from ..spec import Count
 from .base import Evidence, Finding, Metric, Number, at_most
@@ -112,16 +112,13 @@ def _by_word(
     prompts: Sequence[str], hits: np.ndarray
 ) -> tuple[tuple[Mapping[str, object], ...], tuple[str, ...]]:
     """A row for each word of ten prompts or more, and those that are clearly drawn worse than the rest."""
-    found = defaultdict(list)
-    for row, text in enumerate(prompts):
-        for word in set(re.findall(r"\w+", text.lower())):
-            found[word].append(row)
-    known = [word for word in found if len(found[word]) >= LEAST]
-    common = sorted(known, key=lambda word: (-len(found[word]), word))[:WORDS]
+    common = [word for word, count in common_words(prompts, WORDS) if count >= LEAST]
+    spoken = [set(re.findall(r"\w+", prompt.lower())) for prompt in prompts]
     rows, words = [], []
     total, right = len(hits), int(hits.sum())
     for word in common:
-        own, n = int(hits[found[word]].sum()), len(found[word])
+        has = np.array([word in some for some in spoken])
+        own, n = int(hits[has].sum()), int(has.sum())
         low, high = wilson(own / n, n)
         rows.append({"word": word, "samples": n, "agree": own / n, "low": float(low), "high": float(high)})
         rest = (right - own) / max(total - n, 1)

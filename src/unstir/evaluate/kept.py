@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
@@ -92,7 +92,9 @@ def _path(header: Header, cache: str | os.PathLike[str] | None) -> Path:
 def _read(path: Path, kind: type[H]) -> H:
     """What the file says of itself; raises CheckpointError where that is no such header."""
     try:
-        written = {name: json.loads(text) for name, text in read_header(path).metadata.items()}
+        written: dict[str, Any] = {
+            name: json.loads(text) for name, text in read_header(path).metadata.items()
+        }
         return kind(**{name: tuple(x) if isinstance(x, list) else x for name, x in written.items()})
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError("its header is no encoder's", field=str(path)) from error

@@ -224,7 +224,7 @@ class Pictures(nn.Module):
 
 def _network(header: About) -> Pictures:
     network = Pictures(header.channels, header.size, len(header.classes) or 64)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 # -- training ----------------------------------------------------------------------------------------------

@@ -253,7 +253,7 @@ class Towers(nn.Module):
 
 
 def _network(header: About) -> Towers:
-    return Towers(header).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return Towers(header).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 # -- training ----------------------------------------------------------------------------------------------

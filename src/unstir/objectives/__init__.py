@@ -3,6 +3,7 @@
 from .base import Objective
 from .bound import Bound
 from .classification import Classification
+from .consistency import Consistency
 from .denoising import Denoising
 from .draws import Draws, LogitNormal, LogNormal, Uniform
 from .hybrid import Hybrid
@@ -12,6 +13,7 @@ from .weights import EDMWeight, MinSNR, SigmoidWeight, Target, Unit, Weight
 __all__ = [
     "Bound",
     "Classification",
+    "Consistency",
     "Denoising",
     "Draws",
     "EDMWeight",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ from ..operators import Operator
 from ..process import Gaussian
 from ..rng import Rng
 from ..sampling import sample
+from ..sizes import read_size, resolution_shift, written
 from ..solvers.base import Solver, Step
 from ..spec import choices, dump
 from .asked import Asked, Texts, rows_of
@@ -116,7 +118,7 @@ class Pipeline:
     ) -> None:
         self.config, self.module, self.digest, self.name = config, module, digest, name
         self.codec: Codec = codec or config.codec.build()
-        self._exact: dict[tuple[str, int], int] = {}
+        self._exact: dict[tuple[str, int, tuple[int, ...]], int] = {}
         self._others: dict[str, Pipeline] = {}
 
     # -- files --------------------------------------------------------------------------------------------
@@ -193,7 +195,7 @@ class Pipeline:
         solver: str | Solver | None = None,
         guidance: float | None = None,
         label: int | str | Sequence[int | str] | None = None,
-        size: int | None = None,
+        size: int | str | None = None,
         grid: str | None = None,
         *,
         prompt: str | Sequence[str] | None = None,
@@ -212,7 +214,7 @@ class Pipeline:
             solver: a name of `unstir solvers` or a solver.
             guidance: how far from the weaker opinion, the unconditional one at first, >= 0; 1 = not at all.
             label: a class number or name, or one per sample; None draws it as often as in training.
-            size: side in pixels, where not that of training.
+            size: of the pictures in pixels, where not that of training: 96, or "96x64", width x height.
             grid: where the steps fall: a name of `unstir.times`, or optimised.
             prompt: what they are to show, for a model trained on captions: one text, or one per sample; `(word:1.3)`
                 makes a word count more, None = anything.
@@ -220,7 +222,7 @@ class Pipeline:
             exact: fixed padded micro-batches, so that neighbours cannot change a bit; None: on a CPU only.
             record: keep x_t and x_0 of every step.
             on_batch: called with the number of samples that are done, after each micro-batch.
-            more: `times`, `interval`, `rule`, `weaker`, `classifier`, `threshold`: see `Defaults`.
+            more: `times`, `shift`, `interval`, `rule`, `weaker`, `classifier`, `threshold`: see `Defaults`.
 
         Raises:
             ConfigError: an argument is unknown or out of range; it names the field.
@@ -231,7 +233,9 @@ class Pipeline:
         label, negative, prompt = _plain(label), _plain(negative), _plain(prompt)
         if not isinstance(n, int) or n < 1:
             raise ConfigError(f"n is {n!r}", field="n", hint="ask for 1 sample or more")
-        shape = self._shape(size)
+        data_shape = self.data_shape(size)
+        shape = self.codec.shape(data_shape)
+        chosen = replace(chosen, shift=self.shift(chosen, shape))
         rng = Rng.of(seed, n)
         asked = self.asked(label, prompt, rng, chosen)
         against = self.negative(chosen, negative)
@@ -239,7 +243,7 @@ class Pipeline:
         counted = [self.denoiser, *self._worse_of(chosen)]
         if exact is None:
             exact = self.device.type == "cpu"
-        micro = self.micro_batch() if exact else min(n, max(chosen.micro_batch, 64))
+        micro = self.micro_batch(shape) if exact else min(n, self._at_once(max(chosen.micro_batch, 64), shape))
         nodes = self.grid(chosen)
         calls: list[int] = []
         parts = []
@@ -248,7 +252,7 @@ class Pipeline:
         try:
             for i in range(0, n, micro):
                 rows = slice(i, min(i + micro, n))
-                parts.append(self._run(chosen, nodes, asked, against, rng, shape, rows, micro, record))
+                parts.append(self._run(chosen, nodes, asked, against, rng, data_shape, rows, micro, record))
                 if on_batch is not None:
                     on_batch(rows.stop)
         finally:
@@ -272,7 +276,7 @@ class Pipeline:
                 **words(chosen, self.config.defaults, negative),
                 "label": label,
                 **({} if prompt is None else {"prompt": prompt}),
-                "size": size,
+                "size": None if size is None else written(*read_size(size)),
                 "exact": exact,
             },
             evaluations=len(calls) // len(parts),
@@ -371,25 +375,25 @@ class Pipeline:
         asked: Asked | None,
         negative: int | str | None,
         rng: Rng,
-        shape: tuple[int, ...],
+        data_shape: tuple[int, ...],
         rows: slice,
         micro: int,
         record: bool,
     ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-        """Samples `rows`, in a batch padded to `micro` by repeating the last one."""
+        """Samples `rows` of this shape, in a batch padded to `micro` by repeating the last one."""
         index = torch.arange(rows.start, rows.start + micro).clamp(max=rows.stop - 1)
         count, keys = rows.stop - rows.start, rng[index].to(self.device)
         denoiser, cond = self.guided(chosen, rows_of(asked, index), negative)
         process: Gaussian = self.denoiser.process
-        x = process.prior((micro, *shape), keys.fork("prior"), torch.float32, self.device)
+        x = process.prior((micro, *self.codec.shape(data_shape)), keys.fork("prior"), torch.float32, self.device)
         frames: list[tuple[np.ndarray, np.ndarray]] = []
 
         def keep(step: Step) -> None:
-            frames.append((self.decode(step.x[:count]), self.decode(step.x_0[:count])))
+            frames.append((self.decode(step.x[:count], data_shape), self.decode(step.x_0[:count], data_shape)))
 
         on_step = keep if record else None
         x = sample(denoiser, chosen.solver, nodes, x, cond=cond, rng=keys.fork("solver"), on_step=on_step)
-        return self.decode(x[:count]), frames
+        return self.decode(x[:count], data_shape), frames
 
     def guided(
         self,
@@ -507,11 +511,19 @@ class Pipeline:
                 )
         return other
 
-    def decode(self, x: Tensor) -> np.ndarray:
-        """x_0 as it is stored: pictures uint8 (N, H, W, C), points float32 (N, D)."""
+    def decode(self, x: Tensor, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """x_0 as it is stored: pictures uint8 (N, H, W, C), points float32 (N, D).
+
+        Args:
+            x: (N, C, *S).
+            shape: (C, *S) of the data, which a codec of blocks may have padded; None: that of training, where x is of
+                that shape, else as it comes.
+        """
         data = self.codec.decode(x).cpu()
-        if tuple(x.shape[1:]) == self.config.shape:  # a codec of blocks may have padded it
-            data = cropped(data, self.config.size)
+        if shape is None and tuple(x.shape[1:]) == self.config.shape:
+            shape = self.config.size
+        if shape is not None:
+            data = cropped(data, shape)
         return (data.movedim(1, -1) if data.ndim > 2 else data).contiguous().numpy()
 
     def check(self, chosen: Defaults) -> None:
@@ -536,7 +548,7 @@ class Pipeline:
                     field=word,
                     hint=f"give a name or an object: {_example(kind)}",
                 )
-        for word in ("guidance", "threshold", "times", "interval"):
+        for word in ("guidance", "threshold", "shift", "times", "interval"):
             if word in wanted:
                 wanted[word] = _numbers(word, wanted[word])
         if len(wanted.get("interval", (0, 1))) != 2:
@@ -566,18 +578,31 @@ class Pipeline:
             raise ConfigError(
                 f"unknown grid {chosen.grid!r}", field="grid", hint=did_you_mean(chosen.grid, known, "grid")
             )
+        schedule = self.denoiser.process.schedule
         if chosen.grid == "optimised":
-            return times.optimised(chosen.steps, chosen.times)
-        return getattr(times, chosen.grid)(chosen.steps, self.denoiser.process.schedule)
+            nodes = times.optimised(chosen.steps, chosen.times)
+        else:
+            nodes = getattr(times, chosen.grid)(chosen.steps, schedule)
+        return nodes if chosen.shift is None else times.moved(nodes, schedule, chosen.shift)
 
-    def _shape(self, size: int | None) -> tuple[int, ...]:
+    def shift(self, chosen: Defaults, shape: tuple[int, ...]) -> float | None:
+        """By how much the noise grows for samples x_0 of this shape: what is asked for, or what their size needs.
+
+        None at the size of training, where nothing is asked for.
+        """
+        if chosen.shift is not None or math.prod(shape[1:]) == math.prod(self.config.shape[1:]):
+            return chosen.shift
+        return resolution_shift(math.prod(shape[1:]), math.prod(self.config.shape[1:]))
+
+    def data_shape(self, size: int | str | None) -> tuple[int, ...]:
+        """(C, *S) of samples of this size, as they are stored; raises ConfigError where there is no such size."""
         if size is None:
-            return self.config.shape
-        if size < 1 or self.config.kind != "image":
+            return self.config.size
+        if self.config.kind != "image":
             raise ConfigError(
-                f"size is {size}", field="size", hint="give a side in pixels, for models of pictures"
+                f"size is {size!r}, but this model makes {self.config.kind}", field="size", hint="leave size out"
             )
-        return self.codec.shape((self.config.size[0], size, size))
+        return (self.config.size[0], *read_size(size))
 
     def asked(self, label: Any, prompt: Any, rng: Rng, chosen: Defaults) -> Asked | None:
         """What each sample is asked to be: its prompt, or its class; None where the model is told of neither."""
@@ -662,20 +687,32 @@ class Pipeline:
         return _class(label, self.config.classes, "negative")
 
     @torch.no_grad()
-    def micro_batch(self) -> int:
+    def micro_batch(self, shape: tuple[int, ...] | None = None) -> int:
         """The fixed batch in which each row is bit for bit independent of its place and of its neighbours.
 
-        Verified once per device with this network and, where the kernels do not keep it, 1.
+        Smaller where x_0 of this shape (None: that of training) is larger than in training, so that it needs no more
+        memory. Verified once per device and shape with this network and, where the kernels do not keep it, 1.
         """
-        size = self.config.defaults.micro_batch
-        key = (str(self.device), size)
+        shape = self.config.shape if shape is None else shape
+        size = self._at_once(self.config.defaults.micro_batch, shape)
+        key = (str(self.device), size, shape)
         if key not in self._exact:
-            rows = Rng.of(0, size).to(self.device).normal((size, *self.config.shape), torch.float32)
+            rows = Rng.of(0, size).to(self.device).normal((size, *shape), torch.float32)
             cond = self.condition(self.nothing(size))
             t = torch.tensor(0.5, dtype=torch.float64)
             mirrored = self.denoiser(rows.flip(0), t, cond).flip(0)
             self._exact[key] = size if torch.equal(self.denoiser(rows, t, cond), mirrored) else 1
         return self._exact[key]
+
+    def _at_once(self, batch: int, shape: tuple[int, ...]) -> int:
+        """The batch, halved until it holds no more values than a batch of the shape of training, or one sample.
+
+        Halved, not cut to measure: kernels that treat all rows alike do so at powers of two.
+        """
+        most = batch * math.prod(self.config.shape)
+        while batch > 1 and batch * math.prod(shape) > most:
+            batch //= 2
+        return batch
 
     def describe(self) -> dict[str, Any]:
         """The model in a few JSON-able words."""
@@ -697,7 +734,7 @@ def _example(kind: type) -> str:
 
 
 def _numbers(field: str, given: Any) -> float | tuple[float, ...]:
-    one = field in ("guidance", "threshold")
+    one = field in ("guidance", "threshold", "shift")
     try:
         return float(given) if one else tuple(float(number) for number in given)
     except (TypeError, ValueError):
@@ -727,6 +764,7 @@ def words(chosen: Defaults, defaults: Defaults, negative: int | str | None) -> d
     """The settings as a recipe says them, without those that have no effect."""
     idle = {"micro_batch"}
     idle |= {"times"} if chosen.grid != "optimised" else set()
+    idle |= {"shift"} if chosen.shift is None else set()
     idle |= {"threshold"} if chosen.threshold == defaults.threshold == 0 else set()
     if chosen.classifier:
         idle |= {"rule", "weaker"}

@@ -52,18 +52,21 @@ def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
     from .points import points
     from .restoration import inpaint, upscale
     from .small import is_small, small
+    from .systems import system
     from .text import reads, text
 
     measured = {"image": image, "points": points}[data.info.kind](recipe, data, device)
-    if recipe.process is not None:
-        family = FAMILIES[recipe.process](data)
-        sampling = fill(family.sampling, measured.sampling)
-        measured = replace(measured, **family._asdict() | {"sampling": sampling})
     if recipe.codec:
         measured = latent(measured)
     told = reads(recipe, data)
     if told:
         measured = text(measured)
+    if recipe.system is not None:
+        measured = system(recipe.system, measured, data, latent=bool(recipe.codec), reads=told)
+    if recipe.process is not None:
+        family = FAMILIES[recipe.process](data)
+        sampling = fill(family.sampling, measured.sampling)
+        measured = replace(measured, **family._asdict() | {"sampling": sampling})
     tasks = {"classifier": classifier, "upscale": upscale, "inpaint": inpaint, "autoencoder": autoencoder}
     if recipe.task in tasks:
         measured = tasks[recipe.task](measured, data)

@@ -21,10 +21,12 @@ from ..spec import Fraction, Range, complete
 from ..train.optim import AdamW, Muon
 from ..train.settings import Training
 
-__all__ = ["Data", "Family", "Recipe", "Request", "Sampling", "Task", "fill", "paced"]
+__all__ = ["Data", "Family", "Recipe", "Request", "Sampling", "System", "Task", "fill", "paced"]
 
 Family = Literal["ddpm", "vp", "subvp", "ve", "edm", "flow", "cosine", "ncsn", "vdm"]
 """The names of `families.FAMILIES`."""
+System = Literal["stable-diffusion", "stable-diffusion-3"]
+"""The names of `systems.SYSTEMS`."""
 Grid = Literal["uniform", "trailing", "log_snr", "karras", "shifted", "exponential", "beta", "optimised"]
 Task = Literal["generate", "classifier", "upscale", "inpaint", "autoencoder"]
 Group = TypeVar("Group", "Data", Training, "Sampling", "Recipe")
@@ -64,6 +66,9 @@ class Sampling:
     """Where on [0, 1] the steps fall; optimised: through `times`."""
     times: tuple[Fraction, ...] | None = None
     """Falling from 1 to 0, as `unstir tune` finds them; another number of steps is interpolated."""
+    shift: Annotated[float, Range(gt=0, le=1000)] | None = None
+    """More of the steps at high noise: sigma/alpha this many times larger; 1 = as the grid says, auto: by the size
+    asked for, sqrt(positions / those of training)."""
     guidance: Annotated[float, Range(ge=0, le=100)] | None = None
     """How far from a weaker opinion: 1 = none, above 1 the label counts more and variety less."""
     interval: tuple[Fraction, Fraction] | None = None
@@ -94,8 +99,8 @@ class Request:
     @FILE with one prompt a line, are several, which the samples take in turn."""
     negative: int | str | None = None
     """A class, or words, for guidance to move away from, in place of none."""
-    size: Annotated[int, Range(ge=2, le=4096)] | None = None
-    """Side in pixels; None: that of the training data."""
+    size: Annotated[int, Range(ge=2, le=4096)] | str | None = None
+    """Side in pixels, or width x height as 96x64; None: that of the training data."""
     out: str | None = None
     """Where to write: .png a sheet (n=1: the bare picture), .npz arrays, .gif a movie, or a folder/."""
     movie: bool = False
@@ -118,6 +123,8 @@ class Recipe:
     pictures larger or fills in what is unknown of them, or an autoencoder, in whose space others generate (codec=)."""
     codec: str = ""
     """The run of an autoencoder, RUN or RUN@STEP, in whose latent space the model works; "" = on the data itself."""
+    system: System | None = None
+    """A published system to train on this data (docs/text-to-image.md): its parts, where left open."""
     process: Family | None = None
     """A family of models (docs/families.md): schedule, parameterization, objective and sampling, where left open."""
     schedule: Schedule | None = None

@@ -16,7 +16,8 @@ from ..data import Dataset
 from ..networks import UNetConfig
 from ..objectives import Denoising, LogitNormal, Target
 from ..parameterization import EDM
-from ..process import Linear
+from ..process import Linear, Schedule, Shifted
+from ..sizes import resolution_shift
 from ..solvers import DPMpp2M
 from ..train.optim import Muon
 from .base import Recipe, Sampling, paced
@@ -25,6 +26,8 @@ __all__ = ["image", "mirrors"]
 
 # with minutes to spend the number of updates counts: docs/performance.md, "What a minute buys"
 BATCH = 64
+PLAIN = 64
+"""The largest side of pictures that are learned on the plain path; more positions need more noise."""
 
 
 def image(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
@@ -39,7 +42,7 @@ def image(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
             channels=1 if info.shape[0] == 1 else 3,
             flip=mirrors(data) if recipe.data.flip is None else recipe.data.flip,
         ),
-        schedule=Linear(),
+        schedule=_schedule(info.shape),
         parameterization=EDM(sigma_data=round(info.std, 3)),
         network=_network(size, info.shape[0]),
         objective=Denoising(weight=Target(), draws=LogitNormal()),
@@ -56,6 +59,15 @@ def image(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
             solver=DPMpp2M(), steps=20, grid="uniform", guidance=_guidance(size, bool(info.classes))
         ),
     )
+
+
+def _schedule(shape: tuple[int, ...]) -> Schedule:
+    """The straight path, for more than 64 x 64 positions moved toward noise by what their number asks for.
+
+    The reference of Hoogeboom et al. 2023, section 2.1. Training draws and sampling steps both move with it.
+    """
+    shift = round(resolution_shift(math.prod(shape[1:]), PLAIN**2), 3)
+    return Shifted(Linear(), shift) if shift > 1 else Linear()
 
 
 def _network(size: int, channels: int) -> UNetConfig:

@@ -37,7 +37,7 @@ class Scoring:
     dequantise: Literal["variational", "uniform"] = "variational"
     """What fills the gaps between byte values for the ODE: the process' own noise, or uniform noise."""
     labels: bool = False
-    """Tell the model the items' own labels; false: it does not know them."""
+    """Tell the model the items' own labels, or captions; false: it does not know them."""
     seed: Annotated[int, Range(ge=0, lt=2**63)] = 0
     """Item i draws from stream i of the seed."""
     micro_batch: Count = 32

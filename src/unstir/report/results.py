@@ -14,6 +14,7 @@ from .plot import Curve, plot
 
 __all__ = ["results"]
 
+AGREEMENT = "agreement"
 ROWS = 24
 """Of a finding's table, at most."""
 
@@ -98,9 +99,17 @@ def _sweep(sweep: Mapping[str, Any]) -> str:
     known = [(row[over], row[by]) for row in rows if row.get(by) is not None]
     curve = Curve(str(by), [x for x, _ in known], [y for _, y in known])
     head = list(rows[0])
-    return table(head, ([row.get(word) for word in head] for row in rows), best) + plot(
+    page = table(head, ([row.get(word) for word in head] for row in rows), best) + plot(
         [curve], over, str(by)
     )
+    both = [
+        (row[AGREEMENT], row[by])
+        for row in rows
+        if row.get(by) is not None and row.get(AGREEMENT) is not None
+    ]
+    if both and by != AGREEMENT:  # what agreement costs, the curve of papers on text to image
+        page += plot([Curve(str(by), [x for x, _ in both], [y for _, y in both])], AGREEMENT, str(by))
+    return page
 
 
 def _finding(folder: Path, finding: Mapping[str, Any]) -> str:
