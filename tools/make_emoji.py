@@ -7,7 +7,8 @@
 
 Every fully-qualified emoji without a skin tone that the font draws is kept, in the order of the Unicode
 charts. The font's 136x128 bitmaps are laid on white, centred in a square and scaled down with antialiasing.
-It takes some minutes. Names are those of CLDR; categories are those of emoji-test.txt.
+It takes some minutes. Names are those of CLDR; categories are those of emoji-test.txt. Then
+make_emoji_captions.py gives them their captions.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python tools/make_emoji_captions.py annotations/en/annotations.json annotationsDerived/en/annotations.json
 
 Rewrites `captions` in emoji.json: {text: weight}, the name first and heaviest. The name is drawn in half of
-the cases or more, the other ways to say it twice as often as a keyword. A keyword that says little because
-more than `COMMON` emoji have it ("face", "person", "flag") is left out.
+the cases or more, the other ways to say it twice as often as a keyword. A keyword is left out that says little, because
+more than `COMMON` emoji have it ("face", "person", "flag"), or that is the name of another emoji.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 EMBEDDED = Path(__file__).parents[1] / "src/unstir/data/embedded/emoji.json"
-COMMON = 8
+COMMON = 5
 KEYWORDS = 4  # for one emoji, the rarest
 EMPTY = {
     "no",
@@ -71,6 +71,32 @@ PEOPLES = {
 ANIMALS = {
     "mouse", "cow", "tiger", "rabbit", "cat", "dog", "wolf", "bear", "hamster", "monkey", "horse", "pig", "dragon",
 }  # fmt: skip
+EVERYDAY = {
+    "automobile": ("car",), "red heart": ("heart", "love heart"), "red apple": ("apple",), "lady beetle": ("ladybug",),
+    "sauropod": ("dinosaur", "brontosaurus"), "closed book": ("book",), "evergreen tree": ("pine tree", "fir tree"),
+    "deciduous tree": ("tree",), "billed cap": ("baseball cap", "cap"), "high voltage": ("lightning bolt", "lightning"),
+    "smiling face with sunglasses": ("cool face", "smiley with sunglasses"), "honeybee": ("bee",),
+    "smiling face with heart-eyes": ("heart eyes", "face in love"), "grinning face": ("smiley", "happy face"),
+    "face with tears of joy": ("laughing with tears", "laughing face"), "loudly crying face": ("sobbing face",),
+    "crying face": ("sad face with a tear",), "slightly smiling face": ("smile",), "frowning face": ("sad face",),
+    "locked": ("padlock", "lock"), "unlocked": ("open padlock", "open lock"), "red paper lantern": ("lantern",),
+    "doughnut": ("donut",), "man’s shoe": ("shoe",), "woman’s hat": ("hat",), "woman’s boot": ("boot",),
+    "woman’s sandal": ("sandal",), "woman’s clothes": ("blouse",), "one-piece swimsuit": ("swimsuit",),
+    "wrapped gift": ("gift", "present"), "jack-o-lantern": ("halloween pumpkin", "pumpkin"),
+    "hot beverage": ("cup of coffee", "cup of tea"), "racing car": ("race car",), "airplane": ("plane",),
+    "bicycle": ("bike",), "motorcycle": ("motorbike",), "television": ("TV",), "sun with face": ("smiling sun",),
+    "glowing star": ("shining star",), "soft ice cream": ("ice cream cone",), "french fries": ("fries", "chips"),
+    "poultry leg": ("chicken leg", "drumstick"), "ear of corn": ("corn",), "beer mug": ("beer", "mug of beer"),
+    "wine glass": ("glass of wine", "red wine"), "eggplant": ("aubergine",), "hot pepper": ("chilli", "chili pepper"),
+    "pile of poo": ("poo", "poop"), "thumbs up": ("like",), "fire": ("flame",), "cooking": ("fried egg",),
+    "houses": ("village",), "dog face": ("puppy face",), "delivery truck": ("truck", "lorry"),
+    "T-Rex": ("tyrannosaurus",),
+    "person running": ("runner",), "umbrella with rain drops": ("umbrella in the rain",),
+    "gem stone": ("diamond", "gem"),
+    "rice ball": ("onigiri",), "baby chick": ("chick",), "money bag": ("bag of money",), "party popper": ("confetti",),
+    "cherry blossom": ("pink flower",), "globe showing Americas": ("earth", "planet earth"),
+}  # fmt: skip
+"""What people say to some of them."""
 PLURALS = {"man": "two men", "woman": "two women", "person": "two people"}
 
 
@@ -124,22 +150,30 @@ def _others(name: str) -> list[str]:
 
 
 def weighted(name: str, others: list[str], keywords: list[str]) -> dict[str, float]:
-    weights = {name: 6.0} | dict.fromkeys(others, 2.0)
-    return weights | {word: 1.0 for word in keywords if word not in weights}
+    """{text: weight}; the name has half of the weight or more."""
+    rest = dict.fromkeys(others, 2.0)
+    rest |= {word: 1.0 for word in keywords if word not in rest}
+    return {name: max(6.0, sum(rest.values()))} | rest
 
 
 def captions_of(entries: list[dict[str, Any]], found: dict[str, Any]) -> None:
     """Sets `captions` of every entry."""
     known = [found.get(entry["char"]) or found[entry["char"].replace("\ufe0f", "")] for entry in entries]
     shared = Counter(word for record in known for word in record["default"])
-    for entry, record in zip(entries, known, strict=True):
-        spoken = record["tts"][0]
-        name, others = name_of(spoken)
-        said = {name.lower(), spoken.lower(), *(other.lower() for other in others)}
+    told = [name_of(record["tts"][0]) for record in known]
+    names = {name.lower() for name, _ in told}
+    assert names >= {name.lower() for name in EVERYDAY}, set(EVERYDAY) - names
+    ways = [
+        [other for other in (*EVERYDAY.get(name, ()), *others) if other.lower() not in names]
+        for name, others in told
+    ]
+    taken = {*names, *EMPTY, *COLOURS, *(other.lower() for others in ways for other in others)}
+    for entry, record, (name, _), others in zip(entries, known, told, ways, strict=True):
+        taken.add(record["tts"][0].lower())
         words = [
             word
             for word in sorted(record["default"], key=lambda word: shared[word])
-            if shared[word] <= COMMON and word.lower() not in said | EMPTY | COLOURS and not word.isdigit()
+            if shared[word] <= COMMON and word.lower() not in taken and not word.isdigit()
         ]
         entry["captions"] = weighted(name, others, words[:KEYWORDS])
 

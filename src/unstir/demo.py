@@ -23,9 +23,19 @@ from .train import Training
 
 __all__ = ["demo", "forward_picture"]
 
+PROMPTS = [
+    *("red heart", "grinning face", "fox", "pizza"),
+    *("rocket", "blue heart", "panda", "birthday cake"),
+    *("snowman", "orange swan", "yellow castle", "red spiral shell"),
+]
+"""What the shipped model is asked for; it has never seen the last three pairs."""
+
 
 def demo(out: Path = Path("runs/demo"), seconds: float = 90.0, say: Callable[[str], None] = print) -> Path:
-    """Train on `digits` for `seconds`, then write samples.png, denoise.gif, forward.png and report.html."""
+    """Train on `digits` for `seconds`, then write what came of it, and what the shipped model makes of prompts.
+
+    samples.png, denoise.gif, forward.png, prompts.png and report.html.
+    """
     recipe = Recipe(data=Data(source="digits"), training=Training(time=seconds))
     runs.train(recipe, out, overwrite=True, say=say)
     pipe = load(out)
@@ -33,20 +43,24 @@ def demo(out: Path = Path("runs/demo"), seconds: float = 90.0, say: Callable[[st
     write_atomic(out / "forward.png", forward_picture(data))
     write_atomic(out / "samples.png", _samples(pipe))
     pipe.sample(n=16, seed=7, label=[k % 10 for k in range(16)], record=True).save(out / "denoise.gif")
+    load("emoji").sample(n=len(PROMPTS), prompt=PROMPTS, seed=1).save(out / "prompts.png")
     pictures = {
         "samples, a row per label": out / "samples.png",
         "the forward process: digits noised step by step, t = 0 to 1": out / "forward.png",
         "the reverse process: x_t, and beside it what the model takes it for": out / "denoise.gif",
+        "what the model that comes with unstir makes of prompts": out / "prompts.png",
     }
     write_report(out, pictures)
     for name, what in (
         ("samples.png", "digits that nobody wrote, a row per label"),
         ("forward.png", "real digits, noised step by step"),
         ("denoise.gif", "noise becoming digits"),
+        ("prompts.png", "prompts, drawn by the model that comes with unstir"),
         ("report.html", "all of it on one page"),
     ):
         say(f"         {out / name}  {what}")
     say(f"next     unstir sample {out} label=3 n=16 out=threes.png")
+    say('         unstir sample emoji prompt="red heart" out=heart.png')
     return out
 
 

@@ -287,11 +287,11 @@ class JointAttention(nn.Module):
 
     def project(self, x: Tensor, y: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v (B, N + L, heads, d), the picture first; q (B, N, heads, d) in the last one."""
-        picture = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        text = self.text_qkv(y).unflatten(-1, (-1, *picture[0].shape[2:])).unbind(2)
-        k, v = (torch.cat(pair, 1) for pair in zip(picture[1:], text[-2:], strict=True))
-        q = picture[0] if self.text_out is None else torch.cat((picture[0], text[0]), 1)
-        return directions(q, rotation), directions(k, rotation), v
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        *text_q, text_k, text_v = self.text_qkv(y).unflatten(-1, (-1, *q.shape[2:])).unbind(2)
+        k = torch.cat((directions(k, rotation), directions(text_k)), 1)
+        q = torch.cat((directions(q, rotation), *(directions(t) for t in text_q)), 1)
+        return q, k, torch.cat((v, text_v), 1)
 
     def leave(self, h: Tensor, positions: int) -> tuple[Tensor, Tensor | None]:
         """What attention found (B, N + L, width) -> what is added to x, and to y."""
@@ -302,16 +302,15 @@ class JointAttention(nn.Module):
 def directions(q: Tensor, rotation: Rotation | None = None) -> Tensor:
     """Queries or keys (B, L, heads, d) of unit mean square, turned where their positions are rotations.
 
-    The first entries (a, b) of a rotation's pairs become (a cos - b sin, a sin + b cos); rows beyond those of the
-    rotation, and entries beyond its pairs, stay (Su et al. 2021, arXiv:2104.09864, equation 34).
+    The first entries (a, b) of a rotation's pairs become (a cos - b sin, a sin + b cos), all others stay
+    (Su et al. 2021, arXiv:2104.09864, equation 34).
     """
     unit = F.rms_norm(q, q.shape[-1:], eps=1e-6)
     if rotation is not None:
         cos, sin = (r[:, None] for r in rotation)
-        rows, pairs = rotation[0].shape
-        a, b, rest = unit[:, :rows].split((pairs, pairs, q.shape[-1] - 2 * pairs), -1)
-        turned = torch.cat((a * cos - b * sin, a * sin + b * cos, rest), -1)
-        unit = torch.cat((turned, unit[:, rows:]), 1) if rows < q.shape[1] else turned
+        pairs = cos.shape[-1]
+        a, b, rest = unit.split((pairs, pairs, q.shape[-1] - 2 * pairs), -1)
+        unit = torch.cat((a * cos - b * sin, a * sin + b * cos, rest), -1)
     return unit.to(q.dtype)
 
 

@@ -74,6 +74,8 @@ class Defaults:
     "layers" (or "layers:3,4"), or that of a worse model: RUN@STEP, or a model file."""
     classifier: str = ""
     """A classifier of noisy data, RUN@STEP or a file, whose gradient guidance follows in place of a weaker opinion."""
+    decoder: str = ""
+    """Another decoder for the latents, RUN@STEP or a file; "" = that of the model's autoencoder."""
     threshold: float = 0.0
     """Percentile of dynamic thresholding, 0 = off."""
     micro_batch: int = 16
@@ -237,7 +239,11 @@ def _described(path: Path) -> tuple[Model, bool]:
         model = Model(name, config, config.build(), config.codec.build())
         return model, bool(document.get("half"))
     except Exception as error:  # settings of a strange file may make any part object in its own way
-        raise CheckpointError(f"{path}: its settings describe no model: {error}", field=str(path)) from error
+        raise CheckpointError(
+            f"{path}: its settings describe no model: {error}",
+            field=str(path),
+            hint=getattr(error, "hint", None),
+        ) from error
 
 
 def find_model(model: str | Path, root: Path = Path("runs")) -> Path:

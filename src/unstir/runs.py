@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from . import __version__, config, recipes
-from .codecs import Codec, IdentityConfig, Latent, LatentConfig, ScaleConfig
+from .codecs import Codec, Consistency, ConsistencyConfig, IdentityConfig, Latent, LatentConfig, ScaleConfig
 from .condition import Batch, Condition
 from .data import Dataset, Info, Loader, describe, describe_lines, open_data
 from .data.cache import cache_folder
@@ -98,6 +98,7 @@ NEXT = {
     "upscale": "upscale {} small.png",
     "inpaint": "edit {} picture.png mask=mask.png",
     "autoencoder": "train DATA codec={}",
+    "decoder": "sample MODEL decoder={}",
 }
 """What is done with a model of each task."""
 
@@ -151,7 +152,7 @@ class Job:
         """What is trained, as it would be used now; an autoencoder with the statistics of its latents."""
         made = self.pipeline
         pipe = Pipeline(made.config, made.module, name=name, codec=made.codec)
-        if isinstance(made.module, Latent):
+        if isinstance(made.module, Latent) and self.recipe.task == "autoencoder":
             rows = np.linspace(0, len(self.train_set) - 1, min(STATISTICS, len(self.train_set))).astype(
                 np.int64
             )
@@ -169,7 +170,8 @@ class Job:
         embedder = self.module.embedder if isinstance(self.module, Preconditioned) else None
         batch_size = _chosen(self.recipe.training.batch)
         data, stored = self._seen(data), self.latents is None
-        loader = Loader(data, seed, batch_size, bool(self.recipe.data.flip)) if training else None
+        flip, buckets = bool(self.recipe.data.flip), self.recipe.data.buckets
+        loader = Loader(data, seed, batch_size, flip, buckets) if training else None
         hidden_share = _chosen(self.recipe.training.drop)
 
         def batch(first: int, n: int) -> Batch:
@@ -229,19 +231,26 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         labels=settings.labels,
         max_bad=settings.max_bad,
         heldout=settings.heldout,
+        buckets=settings.buckets,
         report=report,
     )
     info = train_set.info
     device = _device(recipe.training.device)
     codec: Codec | None = None
     latents = None
-    if recipe.codec:
+    base = load(recipe.codec, device).autoencoder if recipe.task == "decoder" and recipe.codec else None
+    if recipe.codec and base is None:
         codec, recipe, latents = _latent(recipe, train_set, heldout, device, say)
     seen = latents[0] if latents else train_set
     recipe = recipes.resolve(recipe, seen, device)
     check(recipe, heldout)
+    if base is not None:
+        base.shape(info.shape)  # raises where it is made for other data
+        network = _chosen(recipe.network)
+        assert isinstance(network, ConsistencyConfig), "the task's own"
+        recipe = replace(recipe, network=network.after(base))
     reads = bool(recipe.text)
-    labelled = bool(info.classes) and recipe.task != "autoencoder" and not reads
+    labelled = bool(info.classes) and recipe.task not in ("autoencoder", "decoder") and not reads
     model = ModelConfig(
         network=_chosen(recipe.network),
         schedule=_chosen(recipe.schedule),
@@ -269,6 +278,8 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
         module = model.build(network_dtype(recipe.training.precision, device)).to(device)
         if isinstance(module, Latent):
             _equip(module, recipe, train_set, heldout, say)
+        if base is not None and isinstance(module, Consistency):
+            module.adopt(base)
     pipeline = Pipeline(model, module.eval(), codec=codec)
     if reads:
         _read(pipeline, train_set, heldout, say)
@@ -304,7 +315,7 @@ def _latent(
 
     both = (
         encoded(train_set, encode, pipe.digest, flip=flip, say=say),
-        encoded(heldout, encode, pipe.digest, say=say),
+        encoded(heldout, encode, pipe.digest, buckets=False, say=say),  # its loss is that of squares
     )
     return codec, replace(recipe, data=data), both
 
@@ -367,7 +378,9 @@ def _words(train_set: Dataset, heldout: Dataset, recipe: Recipe) -> list[str]:
         shape = recipe.network.shape(train_set.info.shape)
         ratio = math.prod(train_set.info.shape) / math.prod(shape)
         task = f"autoencoding: {' x '.join(map(str, shape))}, {ratio:.1f} times fewer values"
-    if recipe.codec:
+    if recipe.task == "decoder":
+        task = f"decoding the latents of {recipe.codec} by a consistency model"
+    elif recipe.codec:
         task += f", in the latent space of {recipe.codec}"
     flip = ", mirrored half of the time" if recipe.data.flip else ""
     few = [f"small    {words}" for words in recipes.about_small(recipe, len(train_set))]
@@ -398,7 +411,7 @@ def measure(job: Job) -> Workload:
     training = job.recipe.training
     batch = _chosen(training.batch)
     micro = training.micro_batch or batch
-    n = min(16, micro)
+    n = min(16, micro, batch)
     kept: list[int] = []
 
     def keep(x: Tensor) -> Tensor:
@@ -655,10 +668,13 @@ def _loop(
         say(f"         nothing left to do: {run} is at its end; steps=N or time=T extends it")
     else:
         text = f", held-out loss {watch.loss:.4f}" if watch.loss is not None else ""
+        text += f", PSNR {watch.psnr:.1f} dB" if watch.psnr is not None else ""
         say(f"saved    {path}  step {trainer.step} in {duration(trainer.seconds)}{text}")
     if (best := watch.judge.best) and best.step != trainer.step:
         say(f"best     {run}@best  step {best.step}, {job.recipe.training.best} {best.value:.4g}")
-    say("next     unstir " + NEXT[job.recipe.task].format(run))
+    texts = [text for text in job.train_set.texts or () if text] if job.recipe.text else []
+    prompt = f" prompt={shlex.quote(texts[0])}" if texts else ""
+    say(f"next     unstir {NEXT[job.recipe.task].format(run)}{prompt}")
     return run
 
 

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from .assessment import draw, prompts_of
+from .assessment.autoencoding import decode
+from .codecs import Latent
 from .codecs.latent import cropped
 from .data import Dataset
+from .embedders.weighting import escape
 from .errors import CheckpointError, ConfigError, NumericError, UnstirError, did_you_mean
 from .evaluate import (
     FID,
@@ -30,6 +33,7 @@ from .evaluate import (
     embedded,
     encoder_for,
     heldout_loss,
+    similarities,
 )
 from .files import remove_leftovers, write_atomic
 from .modalities.image import encode_png, per_class
@@ -69,6 +73,8 @@ METRICS: dict[Metric, dict[str, str]] = {
 LOSS = "heldout_loss"
 BETTER = {LOSS: "low", **{name: way for names in METRICS.values() for name, way in names.items()}}
 """The numbers that a step can be the best in."""
+LOOKED_AT = 200
+"""Held-out items that an autoencoder decodes while it trains."""
 SEED = 2000
 """Of the samples that are measured: the same at each step, so that steps can be compared."""
 
@@ -261,6 +267,7 @@ class Watch:
         self.job, self.trainer, self.run, self.metrics = job, trainer, run, metrics
         self.examination, self.judge = examination, Judge(job.recipe.training)
         self.loss: float | None = None
+        self.psnr: float | None = None
         for record in read_metrics(run):
             self.judge(record)
         best = self.judge.best
@@ -308,7 +315,23 @@ class Watch:
             )
         self.loss = result.loss
         levels = [round(x, 6) for x in result.levels]
-        return self._write({"heldout_loss": result.loss, "heldout_levels": levels})
+        return self._write({"heldout_loss": result.loss, "heldout_levels": levels} | self._decoded())
+
+    def _decoded(self) -> dict[str, float]:
+        """PSNR and SSIM of held-out items that an autoencoder encodes and decodes; {} where none is trained."""
+        data = self.job.heldout
+        if not isinstance(self.job.module, Latent):
+            return {}
+        some = Dataset(data.info.source, data.items, data.rows[:LOOKED_AT])
+        try:
+            with self.trainer.ema.average():
+                found = decode(self._pipeline(), some)
+        except NumericError as error:
+            _log.warning("no PSNR at step %d: %s", self.trainer.step, error)
+            return {}
+        near, alike = similarities(found.x, found.again)
+        self.psnr = float(near.mean())
+        return {"psnr": self.psnr, "ssim": float(alike.mean())}
 
     def _evaluate(self) -> bool:
         assert self.examination is not None
@@ -333,7 +356,7 @@ class Watch:
         try:
             with self.trainer.ema.average():
                 path = self.run / "samples" / f"step-{self.trainer.step:06d}.png"
-                if job.recipe.task == "autoencoder":
+                if job.recipe.task in ("autoencoder", "decoder"):
                     _reconstruct(job, self._pipeline(), path)
                 elif job.recipe.spatial is None:
                     self._pipeline().sample(n=16, seed=0, prompt=_prompts(job, 16)).save(path)
@@ -350,7 +373,7 @@ def _prompts(job: Job, n: int) -> list[str] | None:
     if job.pipeline.config.prompt is None:
         return None
     texts = [text for text in (job.heldout if len(job.heldout) else job.train_set).texts or () if text]
-    return [texts[k * len(texts) // n] for k in range(n)] if texts else None
+    return [escape(texts[k * len(texts) // n]) for k in range(n)] if texts else None
 
 
 def _reconstruct(job: Job, pipe: Pipeline, path: Path, n: int = 12) -> None:

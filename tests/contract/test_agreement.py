@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,15 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import tiny
 from unstir.assessment import Bench, draw, losses_of, prompts_of
+from unstir.assessment.subject import Subject
 from unstir.cli import main
 from unstir.data import Caption, Dataset, open_data
 from unstir.data.items import Items, content_keys
 from unstir.embedders import PromptConfig, TransformerConfig
 from unstir.errors import ConfigError, DataError, IncompatibleError
-from unstir.evaluate import Agreement, Drawn, Encoder, Evidence, Raw, Retrieval, TwoTowers, two_towers
+from unstir.evaluate import FID, Agreement, Drawn, Encoder, Evidence, Raw, Retrieval, TwoTowers, two_towers
 from unstir.evaluate.retrieval import places
 from unstir.evaluate.two_towers import Texts
 from unstir.networks import UNetConfig
@@ -69,7 +72,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def towers(sets: tuple[Dataset, Dataset], cache: Path) -> TwoTowers:
-    return two_towers(*sets, cache=cache, samples=6_000)
+    return two_towers(*sets, cache=cache, samples=4_000)
 
 
 def reader(**changes: Any) -> Pipeline:
@@ -78,11 +81,21 @@ def reader(**changes: Any) -> Pipeline:
     return tiny.pipeline(
         classes=(),
         shape=(3, 8, 8),
-        network=UNetConfig(widths=(8, 16), blocks=1, attention=1),
+        network=UNetConfig(widths=(8, 16), blocks=1, attention=1, head_width=8),
         prompt=PromptConfig(encoders=(encoder,), width=16),
         source="emoji",
         **changes,
     )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """48 pictures with a text beside each."""
+    path, data = tmp_path_factory.mktemp("pictures"), captioned(49)
+    for k, some in enumerate((data.captions or [])[:48]):
+        Image.fromarray(data.x[k]).save(path / f"{k}.png")
+        (path / f"{k}.txt").write_text("\n".join(caption.text for caption in some))
+    return str(path)
 
 
 # -- the two towers ----------------------------------------------------------------------------------------
@@ -147,7 +160,7 @@ def test_they_are_trained_once_and_kept(
     assert two_towers(*sets, cache=tmp_path, samples=64).digest == first.digest
     assert len(begun) == 2
     assert "damaged" in caplog.text
-    other = replace(sets[0].items, captions=[(Caption("another"), Caption(str(k))) for k in range(160)])
+    other = replace(sets[0].items, captions=[(Caption(str(k)), Caption("another")) for k in range(160)])
     told = two_towers(Dataset("shapes", other, sets[0].rows), sets[1], cache=tmp_path, samples=64)
     assert told.digest != first.digest
 
@@ -251,7 +264,7 @@ def test_samples_know_their_prompts() -> None:
     np.testing.assert_array_equal(drawn.x[2:], alone.x)
 
 
-SOME = ["fid", "agreement", "retrieval"]
+SOME = (FID(), Agreement(), Retrieval())
 
 
 @pytest.fixture
@@ -265,13 +278,14 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_a_model_that_reads_is_evaluated(tmp_path: Path) -> None:
+def test_a_model_that_reads_is_evaluated(tmp_path: Path, folder: str) -> None:
     path = reader().save(tmp_path / "reader.safetensors")
-    settings: dict[str, Any] = {"features": "pixels", "n": 6, "data": "emoji"}
+    settings: dict[str, Any] = {"features": "pixels", "n": 6, "data": folder, "metrics": SOME}
     bench = Bench(path, Evaluation(**settings))
     found = bench.assess()
     assert {"fid", "agreement", "agreement_top5", "retrieval_top5"} <= found.numbers.keys()
-    assert found.skipped["Accuracy"] == "the samples have no labels"
+    _, skipped, _ = Bench(path, Evaluation(features="pixels", n=6, data=folder)).metrics(Raw())
+    assert skipped["Accuracy"] == "the samples have no labels"
     assert found.sampling["prompts"].startswith("train ")
     (kept,) = bench.folder.glob("samples-*.npz") if bench.folder else ()
     with np.load(kept) as arrays:
@@ -292,18 +306,29 @@ def test_a_model_that_reads_is_evaluated(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_one_prompt_alone() -> None:
-    bench = Bench(reader(), Evaluation(features="pixels", n=4, prompt="(red:1.2) heart", data="emoji"))
+def test_one_prompt_alone(folder: str) -> None:
+    bench = Bench(
+        reader(), Evaluation(features="pixels", n=4, prompt="(red:1.2) bar", data=folder, metrics=SOME)
+    )
     found = bench.assess()
     assert bench.draws is not None
-    assert bench.draws.texts == ("red heart",) * 4
-    assert found.sampling["prompt"] == "(red:1.2) heart"
-    assert "samples of one prompt are compared with all items" in found.notes
+    assert bench.draws.texts == ("red bar",) * 4
+    assert found.sampling["prompt"] == "(red:1.2) bar"
+    assert found.data["real"] == "train, of this caption"
+    other = Bench(reader(), Evaluation(features="pixels", n=4, prompt="a dog", data=folder, metrics=SOME[:1]))
+    assert "samples of one prompt are compared with all items" in other.assess().notes
 
 
 @pytest.mark.usefixtures("few")
-def test_a_sweep_over_guidance_tells_agreement_beside_fid() -> None:
-    request = Evaluation(features="pixels", n=4, data="emoji", sweep="guidance", values=(1.0, 2.0))
+def test_a_sweep_over_guidance_tells_agreement_beside_fid(folder: str) -> None:
+    request = Evaluation(
+        features="pixels",
+        n=4,
+        data=folder,
+        sweep="guidance",
+        values=(1.0, 2.0),
+        metrics=(FID(), Agreement()),
+    )
     swept = Bench(reader(), request).sweep()
     assert [row["guidance"] for row in swept.rows] == [1.0, 2.0]
     assert all({"fid", "agreement", "agreement_top5"} <= row.keys() for row in swept.rows)
@@ -319,15 +344,15 @@ def test_a_sweep_over_guidance_tells_agreement_beside_fid() -> None:
         ({"prompt": "(x:99)"}, "weight 99"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(settings: dict[str, Any], words: str) -> None:
+def test_what_cannot_be_asked_is_refused(settings: dict[str, Any], words: str, folder: str) -> None:
     with pytest.raises((ConfigError, IncompatibleError), match=words):
-        Bench(reader(), Evaluation(features="pixels", n=4, data="emoji", **settings))
+        Bench(reader(), Evaluation(features="pixels", n=4, data=folder, **settings))
 
 
 def test_prompts_are_for_models_that_read(tmp_path: Path) -> None:
     model = tiny.pipeline(("0", "1"), source="digits")
     for wrong in ({"prompts": "heldout"}, {"prompt": "red heart"}):
-        with pytest.raises((ConfigError, IncompatibleError), match="reads none|without captions"):
+        with pytest.raises((ConfigError, IncompatibleError), match=r"reads none|without captions"):
             Bench(model, Evaluation(features="pixels", n=4, data="digits", **wrong))
 
 
@@ -343,19 +368,14 @@ def test_losses_depend_on_captions() -> None:
 
 
 def test_captioned_pictures_from_elsewhere_are_asked_for_their_captions(
-    tmp_path: Path, few: None, sets: tuple[Dataset, Dataset]
+    few: None, folder: str, tmp_path: Path
 ) -> None:
-    from PIL import Image
-
-    data = captioned(33)
-    for name, rows in (("data", range(16)), ("theirs", range(16, 24))):
-        folder = tmp_path / name
-        folder.mkdir()
-        for k in rows:
-            Image.fromarray(data.x[k]).save(folder / f"{k}.png")
-            (folder / f"{k}.txt").write_text((data.texts or [])[k])
-    request = Evaluation(features="pixels", data=str(tmp_path / "data"), metrics=(Agreement(), Retrieval()))
-    found = Bench(tmp_path / "theirs", request).assess()
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for k in range(8):
+        for ending in ("png", "txt"):
+            (theirs / f"{k}.{ending}").write_bytes((Path(folder) / f"{k}.{ending}").read_bytes())
+    found = Bench(theirs, Evaluation(features="pixels", data=folder, metrics=SOME[1:])).assess()
     assert found.numbers["agreement"].n == 8
     assert found.numbers["retrieval_top5"].value == 1.0
 
@@ -388,6 +408,63 @@ def test_the_likelihood_of_latents_is_refused(tmp_path: Path, capsys: pytest.Cap
     bench = Bench(path, Evaluation(features="pixels", n=4))
     assert bench.train.info.shape == (3, 16, 16)
     assert losses_of(pipe)(bench.train, 3).shape == (3, 10)
-    found = bench.assess()
-    assert found.skipped["BitsPerDim"] == "there is no likelihood"
+    _, skipped, _ = bench.metrics(Raw())
+    assert skipped["BitsPerDim"] == "there is no likelihood"
+    found = Bench(path, Evaluation(features="pixels", n=4, metrics=(FID(),))).assess()
     assert found.numbers["fid"].n == 4
+
+
+# -- the benchmark -----------------------------------------------------------------------------------------
+def test_the_benchmark_measures_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("scipy")
+    pytest.importorskip("matplotlib")
+    path = Path(__file__).parents[2] / "benchmarks/text_to_image.py"
+    spec = importlib.util.spec_from_file_location("text_to_image", path)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    pipe, data = reader(), captioned(33)
+    own = benchmark.training(pipe, data, {"pixels": Raw()}, n=4)
+    assert (own["pixels"]["n"], own["pictures"]) == (4, 33)
+    asked = [{"prompt": f"{colour} heart", "colour": colour, "object": "heart"} for colour in ("red", "blue")]
+    coloured = benchmark.compositional(pipe, asked)
+    assert sum(sum(seen.values()) for seen in coloured["colours"].values()) == coloured["n"] == 2
+    number = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 4}
+    curve = {f"{scale}": dict.fromkeys(("fid", "agreement", "agreement_top5"), number) for scale in (1, 2)}
+    rows = {
+        "training": own,
+        "compositional": coloured,
+        "quality": {"numbers": {"fid": number, "seconds": {"value": 0.1, "n": 1}}, "parameters": 10**6},
+        "guidance": {"default": 1, "failed": {}, "scales": curve},
+    }
+    for part, row in rows.items():
+        assert benchmark.kept(tmp_path / f"tiny-{part}.json", lambda row=row: row) == json.loads(
+            json.dumps(row)
+        )
+    once = benchmark.kept(tmp_path / "tiny-training.json", dict)
+    assert once["pictures"] == 33, "a row that is there is not measured again"
+    text = benchmark.report(benchmark.rows_of(tmp_path), tmp_path / "curve.svg")
+    assert "| tiny | 1.0 M | 0.5 ± 0.1 | 0.1 |" in text
+    assert "| 2 | 0.5 ± 0.1 | 0.5 ± 0.1 | 50.0% (40% to 60%) |" in text
+    assert (tmp_path / "curve.svg").read_text().startswith("<?xml")
+
+
+def test_results_of_a_shipped_model_stay_out_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = tmp_path / "pretrained"
+    shipped.mkdir()
+    path = reader().save(shipped / "reader.safetensors")
+    subject = Subject("reader", "", path)
+    assert subject.folder == shipped / "eval"
+    monkeypatch.setattr("unstir.assessment.subject.SHIPPED", shipped)
+    assert subject.folder == Path("eval")
+
+
+def test_a_plan_of_a_model_that_reads_measures_agreement(folder: str) -> None:
+    pipe = reader()
+    plan = Bench(pipe, Evaluation(n=2, data=folder, sweep="guidance")).plan()
+    assert {"FID", "Agreement"} <= {*plan["metrics"]}
+    assert plan["sweep"] == {"guidance": [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]}
+    assert plan["sampling"]["prompts"].startswith("train ")

@@ -7,7 +7,10 @@ import json
 import sys
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +107,11 @@ def test_the_fingerprint_is_of_the_captions_too_where_there_are_any() -> None:
 def test_each_line_of_a_text_is_a_caption(folder: Path) -> None:
     (folder / "a.txt").write_bytes("\ufeffa red fox\r\n\r\n  the  fox\tjumps \r\na red fox".encode())
     (folder / "deep/c.txt").write_text("of c")
-    assert told(folder) == {"a.png": {"a red fox": 2, "the fox jumps": 1}, "b.png": {}, "deep/c.png": {"of c": 1}}
+    assert told(folder) == {
+        "a.png": {"a red fox": 2, "the fox jumps": 1},
+        "b.png": {},
+        "deep/c.png": {"of c": 1},
+    }
 
 
 @pytest.mark.parametrize("name", ["captions.jsonl", "metadata.jsonl"])
@@ -134,7 +141,9 @@ def test_csv_with_commas_quotes_and_lines_in_quotes(folder: Path, end: str, mark
         file.write(mark)
         writer = csv.writer(file, lineterminator=end)
         writer.writerow(["file_name", "text", "weight"])
-        writer.writerows([["a.png", texts[0], ""], ["b.png", texts[1], "2.5"], ["deep\\c.png", texts[2], "1"]])
+        writer.writerows(
+            [["a.png", texts[0], ""], ["b.png", texts[1], "2.5"], ["deep\\c.png", texts[2], "1"]]
+        )
     expected = {"a.png": {texts[0]: 1}, "b.png": {"two lines": 2.5}, "deep/c.png": {"猫": 1}}
     assert told(folder) == expected
 
@@ -172,6 +181,34 @@ def test_parquet_beside_the_files(folder: Path) -> None:
     parquet.write_table(arrow.table(columns), folder / "metadata.parquet")
     assert told(folder)["b.png"] == {"b": 2}
     assert [fault.path for fault in read_folder(folder, workers=0).bad_captions] == ["metadata.parquet:2"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_images_inside_parquet(tmp_path: Path, whole: bool) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for k in range(5):
+        write(tmp_path / "pictures" / f"{k}.png", 40 * k)
+    encoded = [(tmp_path / "pictures" / f"{k}.png").read_bytes() for k in range(5)]
+    columns = {
+        "image": [{"bytes": data, "path": None} for data in (*encoded, b"no picture")],
+        "caption": [["zero", "nought"], ["one"], ["two"], ["three"], [], ["bad"]],
+        "label": [0, 1, 0, 1, 0, 1],
+    }
+    noted = {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["even", "odd"]}}}})}
+    table = arrow.table(columns).replace_schema_metadata(noted)
+    (tmp_path / "set").mkdir()
+    parquet.write_table(table.slice(0, 6 if whole else 3), tmp_path / "set/train-0.parquet")
+    if not whole:
+        parquet.write_table(table.slice(3), tmp_path / "set/train-1.parquet")
+    source = tmp_path / ("set/train-0.parquet" if whole else "set")
+    data, _ = open_data(source, heldout=0, max_bad=0.5, cache=tmp_path / "cache")
+    captions = [{caption.text for caption in some} for some in data.captions or []]
+    by_value = {int(x[4, 4, 0]): told for x, told in zip(data.x, captions, strict=True)}
+    assert by_value == {0: {"zero", "nought"}, 40: {"one"}, 80: {"two"}, 120: {"three"}, 160: set()}
+    assert (data.info.classes, data.info.class_counts, data.info.bad) == (("even", "odd"), (3, 2), 1)
+    again, _ = open_data(source, heldout=0, max_bad=0.5, cache=tmp_path / "cache")
+    assert again.info.fingerprint == data.info.fingerprint
+    assert len(list((tmp_path / "cache/unpacked").iterdir())) == 1
 
 
 def test_changed_captions_are_read_although_the_pixels_are_kept(folder: Path, tmp_path: Path) -> None:
@@ -232,47 +269,56 @@ def test_emoji_have_several_captions_each_and_their_name_weighs_most() -> None:
 
 # -- the set that text-to-emoji is trained on -------------------------------------------------------------
 @pytest.fixture(scope="module")
-def tool() -> object:
+def tools() -> Iterator[None]:
     pytest.importorskip("scipy")
     sys.path.insert(0, str(TOOLS))
-    try:
-        import make_emoji_text
-    finally:
-        sys.path.remove(str(TOOLS))
-    return make_emoji_text
+    yield
+    sys.path.remove(str(TOOLS))
+
+
+@pytest.fixture(scope="module")
+def tool(tools: None) -> Any:
+    return import_module("make_emoji_text")
+
+
+@pytest.fixture(scope="module")
+def judge(tools: None) -> Any:
+    return import_module("emoji_colour")
 
 
 HUES = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
 
 
-def test_the_judge_names_the_colours_that_unicode_names(tool) -> None:
+def test_the_judge_names_the_colours_that_unicode_names(tool: Any, judge: Any) -> None:
     emoji = {one.name: one.picture for one in tool.embedded(64)}
     for colour in HUES:
         for thing in ("heart", "circle"):
             picture = emoji.get(f"{colour} {thing}")
-            assert picture is None or tool.shares(picture)[colour] > 0.6
+            assert picture is None or judge.shares(picture)[colour] > 0.6
     for name, colour in {
         "red apple": "red", "green apple": "green", "tangerine": "orange", "lemon": "yellow", "frog": "green",
         "eggplant": "purple", "whale": "blue", "cherry blossom": "pink", "teddy bear": "brown", "elephant": "grey",
         "ghost": "white", "grinning face": "yellow", "polar bear": "white", "pig face": "pink", "star": "yellow",
     }.items():  # fmt: skip
-        assert tool.colour_of(emoji[name]) == colour, name
-    assert tool.colour_of(np.full((64, 64, 3), 255, np.uint8)) is None
+        assert judge.colour_of(emoji[name]) == colour, name
+    assert judge.colour_of(np.full((64, 64, 3), 255, np.uint8)) is None
 
 
 @pytest.mark.parametrize("name", ["red apple", "elephant", "grinning face", "eggplant"])
-def test_recolouring_changes_the_main_colour_and_leaves_white_and_the_rest(tool, name: str) -> None:
+def test_recolouring_changes_the_main_colour_and_leaves_white_and_the_rest(
+    tool: Any, judge: Any, name: str
+) -> None:
     picture = next(one.picture for one in tool.embedded(64) if one.name == name)
-    region = tool.dominant(picture)
+    region = judge.dominant(picture)
     for colour in HUES:
-        changed = tool.recolour(picture, colour)
-        assert tool.colour_of(changed) == colour
+        changed = judge.recolour(picture, colour)
+        assert judge.colour_of(changed) == colour
         assert (abs(changed[region.weight == 0].astype(int) - picture[region.weight == 0]) == 0).all()
         white = (picture == 255).all(-1)
         assert (changed[white] == 255).all()
 
 
-def test_no_item_of_the_training_set_teaches_a_pair_held_out(tool) -> None:
+def test_no_item_of_the_training_set_teaches_a_pair_held_out(tool: Any, judge: Any) -> None:
     """The tool's own logic on a part of the emoji, judged by another way to look for pairs."""
     things = tool.objects()
     wanted = ("apple", "heart", "cat", "book", "square", "star", "mouse", "horse", "car", "automobile")
@@ -288,8 +334,10 @@ def test_no_item_of_the_training_set_teaches_a_pair_held_out(tool) -> None:
         )
         of_it = [item for item in items if any(text.endswith(pair.object) for text in item.captions)]
         assert of_it
-        assert all(tool.colour_of(item.picture) != pair.colour for item in of_it)
-        assert any(item.file.endswith(f"-{pair.colour}") for item in items)  # the colour is learned from others
+        assert all(judge.colour_of(item.picture) != pair.colour for item in of_it)
+        assert any(
+            item.file.endswith(f"-{pair.colour}") for item in items
+        )  # the colour is learned from others
         assert sum(text.endswith(f" {pair.object}") for item in items for text in item.captions) >= 3
     again, same = tool.training_set(emoji, things, count=8)
     assert same == pairs
@@ -303,11 +351,11 @@ def test_no_item_of_the_training_set_teaches_a_pair_held_out(tool) -> None:
         ("apple, blue-ish", False), ("an apple on a blue table", True), ("red apple", False),
     ],
 )  # fmt: skip
-def test_what_names_a_pair(tool, text: str, leak: bool) -> None:
+def test_what_names_a_pair(tool: Any, text: str, leak: bool) -> None:
     assert tool.names_pair(text, tool.Pair("blue", "apple", ("apple", "red apple"))) is leak
 
 
-def test_the_prompts_held_out_are_those_of_the_tool(tool) -> None:
+def test_the_prompts_held_out_are_those_of_the_tool(tool: Any) -> None:
     prompts = json.loads(tool.PROMPTS.read_text())
     things, emoji = tool.objects(), tool.embedded(64)
     pairs = prompts["compositional"]

@@ -40,6 +40,11 @@ def encoder(folder: Path, **changes: Any) -> FrozenEncoder:
     return MiniLMConfig(path=str(folder), **changes).build().eval()
 
 
+def near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """To the 11 bits that are kept."""
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
 # -- what it reads -----------------------------------------------------------------------------------------
 def test_texts_are_whole_and_framed(folder: Path) -> None:
     reads = encoder(folder)
@@ -60,8 +65,8 @@ def test_states_have_unit_mean_square_and_zeros_where_there_is_no_token(folder: 
     found = encoder(folder)(["a red heart", ""])
     assert found.tokens.shape == (2, 16, text_encoders.WIDTH)
     assert found.mask.sum(1).tolist() == [5, 2]
-    torch.testing.assert_close(found.tokens[found.mask].square().mean(1), torch.ones(7))
-    torch.testing.assert_close(found.pooled.square().mean(1), torch.ones(2))
+    near(found.tokens[found.mask].square().mean(1), torch.ones(7))
+    near(found.pooled.square().mean(1), torch.ones(2))
     assert not found.tokens[~found.mask].any()
 
 
@@ -171,7 +176,7 @@ def test_captions_are_remembered_in_batches_and_on_disk(
     assert calls == [1, 2, 1]  # by length
     found = prompt(CAPTIONS)
     assert sum(calls) == 4
-    torch.testing.assert_close(found.tokens, expected.tokens)
+    near(found.tokens, expected.tokens)
     assert len(list((tmp_path / "cache" / "texts").iterdir())) == 1
     other = build(MiniLMConfig(path=str(folder)), SMALL)
     other.remember(reversed(CAPTIONS), tmp_path / "cache" / "texts")
@@ -210,7 +215,7 @@ def test_a_folder_that_cannot_be_used_is_no_obstacle(
 def test_the_longest_unused_is_forgotten(
     folder: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    text = 4 * text_encoders.WIDTH * (5 + 1)  # bytes of one of five tokens, and of its pooled vector
+    text = 2 * text_encoders.WIDTH * (5 + 1)  # bytes of one of five tokens, and of its pooled vector
     monkeypatch.setattr(frozen, "MEMORY", 2 * text)
     reads = encoder(folder)
     for word in ("red", "blue", "red", "the", "red", "blue"):
@@ -356,9 +361,9 @@ def test_a_clip_is_read(transformers: Any, clip: Path) -> None:
     with torch.no_grad():
         expected = transformers.CLIPTextModel.from_pretrained(clip)(torch.tensor([ids]))
     found = reads(["a red", ""])
-    torch.testing.assert_close(found.tokens[:1, : len(ids)], rms(expected.last_hidden_state))
-    torch.testing.assert_close(found.pooled[:1], rms(expected.pooler_output))
-    torch.testing.assert_close(found.pooled[0], found.tokens[0, len(ids) - 1])  # of the token that ends it
+    near(found.tokens[:1, : len(ids)], rms(expected.last_hidden_state))
+    near(found.pooled[:1], rms(expected.pooler_output))
+    near(found.pooled[0], found.tokens[0, len(ids) - 1])  # of the token that ends it
     assert reads.read("a (red:1.5), a").weights[1:-1] == pytest.approx([1, 1.5, 1.5, 1.5, 1, 1])
 
 
@@ -369,8 +374,8 @@ def test_a_t5_is_read(transformers: Any, t5: Path) -> None:
     with torch.no_grad():
         expected = transformers.T5EncoderModel.from_pretrained(t5)(torch.tensor([ids])).last_hidden_state
     found = reads(["a red", ""])
-    torch.testing.assert_close(found.tokens[:1, : len(ids)], rms(expected))
-    torch.testing.assert_close(found.pooled[:1], rms(expected.mean(1)))
+    near(found.tokens[:1, : len(ids)], rms(expected))
+    near(found.pooled[:1], rms(expected.mean(1)))
     assert reads.read("a (red:1.5)").weights[-4:-1] == pytest.approx([1.5] * 3)
 
 

@@ -468,6 +468,31 @@ class TestTokens:
         skipped = network.without("blocks")
         assert skipped(x, noise, cond).isfinite().all()
 
+    @pytest.mark.parametrize("kind", ["UNet", "DiT", "MMDiT"])
+    def test_what_they_say_is_learned(self, kind: str) -> None:
+        """One token says which side is bright, another how bright it all is; they come in any order."""
+        case = Case(kind, 2, told=True)
+        network = case.build()
+        rows = 32
+        asked = torch.randn(rows, 2).sign()
+        tokens = torch.zeros(rows, 2, TOKENS)
+        tokens[:, 0, 0] = tokens[:, 1, 1] = 1
+        tokens[:, 0, 2], tokens[:, 1, 3] = asked.T
+        tokens = torch.where(torch.rand(rows, 1, 1) < 0.5, tokens.flip(1), tokens)
+        cond = Condition(vector=torch.zeros(rows, CLASSES), tokens=tokens)
+        target = (asked[:, :1, None] * torch.linspace(-1, 1, 8) + asked[:, 1:, None])[:, :, None]
+        x, noise = torch.randn(rows, CHANNELS, 8, 8), torch.zeros(())
+        target = target.expand_as(x)
+        optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+        losses = []
+        for _ in range(60):
+            loss = F.mse_loss(network(x, noise, cond), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.1 * losses[0]
+
     def test_an_empty_text_is_refused(self, told: Case) -> None:
         x, noise, cond = told.inputs()
         nothing = replace(cond, tokens=torch.zeros(BATCH, 0, TOKENS), mask=None)
@@ -513,16 +538,18 @@ def test_patches_are_pixel_unshuffling() -> None:
     assert unshuffled.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_unet_keeps_channels_last() -> None:
+@pytest.mark.parametrize(("told", "attention"), [(False, 0), (False, 1), (True, 2)])
+def test_unet_keeps_channels_last(told: bool, attention: int) -> None:
     """One layer that fell back to the contiguous format would cost a copy each way at every block."""
-    network = Case("UNet", 2).build(attention=0)
+    case = Case("UNet", 2, told)
+    network = case.build(attention=attention)
     seen: list[bool] = []
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_pre_hook(
                 lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
             )
-    network(*Case("UNet", 2).inputs())
+    network(*case.inputs())
     assert seen
     assert all(seen)
 

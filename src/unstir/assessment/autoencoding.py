@@ -193,13 +193,13 @@ def decode(pipe: Pipeline, data: Dataset, micro_batch: int = 100) -> Decoded:
             kl.append(codec.divergence(h).cpu())
         elif isinstance(codec, VQVAE):
             numbers.append(codec.nearest(codec.centre(h)).flatten().cpu())
-    x, again, z = (np.concatenate(column) for column in zip(*parts, strict=True))
-    told = {"ratio": math.prod(x.shape[1:]) / math.prod(z.shape[1:])}
+    items, decoded, latents = (np.concatenate(column) for column in zip(*parts, strict=True))
+    told = {"ratio": math.prod(items.shape[1:]) / math.prod(latents.shape[1:])}
     if kl:
         told["kl"] = float(torch.cat(kl).mean())
     if numbers and isinstance(codec, VQVAE):
-        told |= {"codes": float(codec.config.codes), "perplexity": _perplexity(torch.cat(numbers))}
-    return Decoded(x, again, np.moveaxis(z, -1, 1), told)
+        told |= {"codes": float(len(codec.usage)), "perplexity": _perplexity(torch.cat(numbers))}
+    return Decoded(items, decoded, np.moveaxis(latents, -1, 1), told)
 
 
 def _perplexity(numbers: torch.Tensor) -> float:

@@ -272,8 +272,9 @@ def _keep(
 
 
 def _others(chosen: Defaults) -> list[str]:
-    """The models that guidance asks besides."""
+    """The models that are asked besides: by guidance, and to decode."""
+    decoder = [chosen.decoder] if chosen.decoder else []
     if chosen.classifier:
-        return [chosen.classifier]
+        return [chosen.classifier, *decoder]
     own = chosen.weaker.partition(":")[0] in ("unconditional", *SELF)
-    return [] if chosen.guidance == 1 or own else [chosen.weaker]
+    return decoder if chosen.guidance == 1 or own else [chosen.weaker, *decoder]

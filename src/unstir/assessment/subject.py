@@ -18,7 +18,7 @@ from ..data import Dataset, open_data
 from ..errors import CheckpointError, ConfigError, DataError, IncompatibleError
 from ..evaluate import Drawn
 from ..files import read_json
-from ..model import find_model, run_of
+from ..model import SHIPPED, find_model, run_of
 from ..pipeline import Pipeline, load
 from ..recipes import Evaluation
 from ..recipes.base import Sampling
@@ -47,8 +47,10 @@ class Subject:
 
     @property
     def folder(self) -> Path | None:
-        """Where its results go."""
-        return (self.run or self.path.parent) / "eval" if self.path else None
+        """Where its results go: beside the model; for one that came with the package, here."""
+        if self.path is None:
+            return None
+        return Path("eval") if self.path.parent == SHIPPED else (self.run or self.path.parent) / "eval"
 
     @property
     def step(self) -> int | None:

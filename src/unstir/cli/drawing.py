@@ -146,7 +146,7 @@ class Job:
 
     def picture(self, path: str, pipe: Pipeline, field: str = "input") -> np.ndarray:
         """The picture of a file with the model's channels, uint8 (H, W, C)."""
-        return self.converted(path, self.read(path, field), 1 if pipe.config.shape[0] == 1 else 3)
+        return self.converted(path, self.read(path, field), 1 if pipe.config.size[0] == 1 else 3)
 
     def mask(self, size: tuple[int, ...], meaning: str) -> np.ndarray:
         """The mask that was asked for, bool (H, W), true where it is painted; how it was read is said aloud."""
@@ -169,7 +169,7 @@ class Job:
         for word in given.keys() & {"solver", "rule"}:
             given[word] = complete(given[word], getattr(pipe.config.defaults, word))
         method = "auto" if request.method is None else complete(request.method, None)
-        shared = {word: getattr(request, word) for word in ("n", "seed", "tile", "overlap")}
+        shared = {word: getattr(request, word) for word in ("n", "seed", "tile", "overlap", "prompt")}
         for word in ("label", "negative"):
             label = getattr(request, word)
             left_out = str(label).lower() == "none" and label not in pipe.config.classes

@@ -20,12 +20,13 @@ def edit(
     What is white in mask= is painted anew; every other pixel keeps its bytes. extend=right:16 adds a border and
     paints it; strength=0.6 changes what is there instead of replacing it: with a mask there, without one all
     over. Pictures larger than the model are done in overlapping windows. n=8 uncertainty=1 shows what is left open.
-    The result carries its recipe: unstir inspect FILE. All keys: unstir config edit
+    prompt= says what is to be there, to a model trained on captions. The result carries its recipe: unstir inspect FILE. All keys: unstir config edit
 
     \b
     Examples:
       unstir edit runs/photos in.png mask=mask.png out=edited.png
       unstir edit runs/photos in.png mask=mask.png label=cat n=8 uncertainty=1 out=cats.png
+      unstir edit runs/captioned in.png mask=mask.png prompt="a red heart" negative=blue guidance=4
       unstir edit runs/photos in.png extend=left:8,right:8
       unstir edit runs/photos in.png strength=0.6 seed=3
     """

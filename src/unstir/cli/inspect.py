@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -117,16 +118,40 @@ def _model(name: str, place: Path, as_json: bool) -> None:
 
     words = load(name).describe()
     defaults = words["config"]["defaults"]
-    if words["config"]["network"]["name"] != "Classifier":
+    network = words["config"]["network"]
+    if "latent_channels" in network:
+        words |= _of_latents(words["config"])
+    elif network["name"] != "Classifier":
         chosen = {key: defaults[key] for key in ("solver", "grid", "steps", "guidance")}
         words |= {"sampling": " ".join(settings_of(chosen))}
     if (place / "config.yaml").is_file():
         from ..runs import listing
 
         row = next((row for row in listing(place.parent) if Path(row["run"]) == place), {})
-        words |= row | {"recipe": dict(read_file(place / "config.yaml").values)}
+        words |= _decoded(place) | row | {"recipe": dict(read_file(place / "config.yaml").values)}
     rows = [(k, _short(v)) for k, v in words.items() if k not in ("config", "recipe")]
     show(table(("", ""), rows).strip("\n"), words, as_json)
+
+
+def _decoded(run: Path) -> dict[str, float]:
+    """The last PSNR and SSIM in an autoencoder's log."""
+    from ..watch import read_metrics
+
+    found = [record for record in read_metrics(run) if record.get("psnr") is not None]
+    return {word: round(found[-1][word], 4) for word in ("psnr", "ssim")} if found else {}
+
+
+def _of_latents(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What an autoencoder makes of its data."""
+    network, shape = config["network"], config["data_shape"] or config["shape"]
+    factor = network["unshuffle"] * 2 ** (len(network["widths"]) - 1)
+    latent = [network["latent_channels"], *(math.ceil(n / factor) for n in shape[1:])]
+    return {
+        "latents": latent,
+        "ratio": round(math.prod(shape) / math.prod(latent), 2),
+        "shift": [round(x, 4) for x in network["shift"]],
+        "scale": [round(x, 4) for x in network["scale"]],
+    }
 
 
 def _short(value: Any) -> str:

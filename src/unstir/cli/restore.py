@@ -97,9 +97,9 @@ def _measurement(job: Job, pipe: Pipeline) -> tuple[np.ndarray, Operator]:
     size = found.pixels.shape[:2]
     operator = _operator(job, size)
     channels = _channels(operator, size, pipe)
-    if channels < pipe.config.shape[0] and not found.grey:
+    if channels < pipe.config.size[0] and not found.grey:
         raise IncompatibleError(
-            f"{job.input} is in colour, and what {type(operator).__name__} makes is grey",
+            f"{job.input} is in colour, and what {operator.title} makes is grey",
             field="input",
             hint="give the grey picture that it made, or another operator=",
         )
@@ -110,11 +110,11 @@ def _channels(operator: Operator, size: tuple[int, ...], pipe: Pipeline) -> int:
     """How many channels a picture y has, given those of x."""
     if not _makes_pictures(operator):
         raise IncompatibleError(
-            f"what {type(operator).__name__} makes is no picture",
+            f"what {operator.title} makes is no picture",
             field="input",
             hint="give its numbers as an .npy file; simulate=1 writes one",
         )
-    model = pipe.config.shape[0]
+    model = pipe.config.size[0]
     for channels in (1, 3):
         with suppress(IncompatibleError):  # of y with so many channels
             if (operator.source((channels, *size)) or size)[0] == model:
@@ -163,14 +163,14 @@ def _kernel(job: Job) -> np.ndarray:
 
 
 def _simulated(pipe: Pipeline, picture: np.ndarray, operator: Operator, request: Restore) -> Tensor:
-    """y = A x_0 + n, (*T), in the units of x_0, with the noise of the seed."""
+    """y = A x + n, (*T), in units where black is -1 and white 1, with the noise of the seed."""
     import torch
 
     from ..operators import GaussianNoise, PoissonNoise
     from ..rng import Rng
 
     noise = GaussianNoise(request.std) if request.peak is None else PoissonNoise(request.peak)
-    x = pipe.codec.encode(torch.from_numpy(picture).movedim(-1, 0)[None].to(pipe.device))
+    x = pipe.data.encode(torch.from_numpy(picture).movedim(-1, 0)[None].to(pipe.device))
     rng = Rng.of(request.seed, 1).fork("measurement").to(pipe.device)
     return operator.measured(noise.corrupt(operator.forward(x), rng))[0]
 
@@ -178,5 +178,5 @@ def _simulated(pipe: Pipeline, picture: np.ndarray, operator: Operator, request:
 def _shown(pipe: Pipeline, y: Tensor, operator: Operator) -> tuple[np.ndarray, np.ndarray | None]:
     """y as an array to restore from again and, where it is one, as pictures (1, H, W, C) to look at."""
     pictures = _makes_pictures(operator)
-    shown = pipe.codec.decode(y[None]).movedim(1, -1).cpu().numpy() if pictures else None
+    shown = pipe.data.decode(y[None]).movedim(1, -1).cpu().numpy() if pictures else None
     return y.cpu().numpy(), shown

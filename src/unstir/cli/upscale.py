@@ -26,6 +26,7 @@ def upscale(
     Examples:
       unstir upscale runs/photos small.png scale=4 out=large.png
       unstir upscale runs/photos small.png scale=4 tile=32 overlap=8
+      unstir upscale runs/captioned small.png scale=2 prompt="a face with glasses"
       unstir upscale runs/photos small.png scale=2 n=8 uncertainty=1 reference=true.png
     """
     job = Job.of("upscale", arguments, config, dry_run, as_json, quiet)

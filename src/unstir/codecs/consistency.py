@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..condition import Condition
@@ -24,7 +24,7 @@ from ..spec import Count, Range
 from .latent import Latent, LatentConfig, Sampled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 __all__ = ["Consistency", "ConsistencyConfig"]
 
@@ -48,9 +48,9 @@ class ConsistencyConfig(LatentConfig):
             raise ConfigError(
                 f"levels are {self.levels or 'none'}", field="levels", hint="give falling numbers, as 80,0.8"
             )
-        if self.encoded < self.channels:
+        if self.encoded < self.latent_channels:
             raise ConfigError(
-                f"encoded={self.encoded} for a latent of {self.channels} channels",
+                f"encoded={self.encoded} for a latent of {self.latent_channels} channels",
                 field="encoded",
                 hint="leave it out: it is taken from the autoencoder",
             )
@@ -61,7 +61,7 @@ class ConsistencyConfig(LatentConfig):
     def after(self, codec: Latent) -> ConsistencyConfig:
         """These settings with the encoder, and the shift and scale, of this codec."""
         own = {f.name: getattr(codec.config, f.name) for f in fields(LatentConfig)}
-        return replace(self, **own, encoded=codec.encoder.leave.bias.numel())
+        return replace(self, **own, encoded=codec.encoder.out)
 
 
 class Consistency(Latent):
@@ -81,12 +81,12 @@ class Consistency(Latent):
     """The noise levels between which f is defined."""
 
     def __init__(self, config: ConsistencyConfig) -> None:
-        denoiser = replace(config.denoiser, spatial_channels=config.channels)  # type: ignore[type-var]
+        denoiser = replace(config.denoiser, spatial_channels=config.latent_channels)  # type: ignore[type-var]
         side = config.factor
         network = denoiser.build(config.data_channels, (side,) * config.axes)
         network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
         super().__init__(config, config.encoded, decoder=network)
-        self.channels, self.levels, self.factor = config.channels, config.levels, config.factor
+        self.channels, self.noise_levels, self.factor = config.latent_channels, config.levels, config.factor
         self.encoder.requires_grad_(False)
 
     def adopt(self, codec: Latent) -> None:
@@ -123,7 +123,7 @@ class Consistency(Latent):
         told = self.told(z)
         shape = (1, self.config.data_channels, *told.shape[2:])
         x = torch.zeros((), device=z.device)
-        for k, level in enumerate(self.levels):
+        for k, level in enumerate(self.noise_levels):
             noise = Rng.of(0, 1).fork("decode", k).to(z.device).normal(shape, torch.float32, z.device)
             added = level if k == 0 else (level**2 - self.smallest**2) ** 0.5
             x = (x + added * noise).expand(len(z), *shape[1:])

@@ -46,7 +46,7 @@ class LatentConfig(ABC):
     """Residual blocks of a level, in the encoder and again in the decoder."""
     unshuffle: Count = 2
     """The side of the pixel blocks that become channels first; 1 = none."""
-    channels: Count = 4
+    latent_channels: Count = 4
     """Channels of the latent."""
     stored: Literal["bytes", "numbers"] = "bytes"
     """What the data is: bytes, as of pictures, or numbers around zero."""
@@ -65,9 +65,9 @@ class LatentConfig(ABC):
         if not self.widths:
             raise ConfigError("widths is empty", field="widths", hint="give one width per level, e.g. 64,128")
         for field in ("shift", "scale"):
-            if len(getattr(self, field)) not in (0, self.channels):
+            if len(getattr(self, field)) not in (0, self.latent_channels):
                 raise ConfigError(
-                    f"{field} has {len(getattr(self, field))} numbers for {self.channels} channels",
+                    f"{field} has {len(getattr(self, field))} numbers for {self.latent_channels} channels",
                     field=field,
                     hint="leave it out: it is measured when training ends",
                 )
@@ -92,7 +92,7 @@ class LatentConfig(ABC):
                 field="codec",
                 hint="train one on data of this kind: unstir train DATA task=autoencoder",
             )
-        return (self.channels, *(math.ceil(n / self.factor) for n in shape[1:]))
+        return (self.latent_channels, *(math.ceil(n / self.factor) for n in shape[1:]))
 
 
 class Block(nn.Module):
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
     def __init__(self, config: LatentConfig, out: int) -> None:
         super().__init__()
         dims, widths = config.axes, config.widths
-        self.unshuffle = config.unshuffle
+        self.unshuffle, self.out = config.unshuffle, out
         self.enter = conv(dims, config.data_channels * config.unshuffle**dims, widths[0])
         self.levels = nn.ModuleList(
             nn.Sequential(*(Block(dims, w) for _ in range(config.blocks))) for w in widths
@@ -135,7 +135,7 @@ class Decoder(nn.Module):
         super().__init__()
         dims, widths = config.axes, config.widths[::-1]
         self.unshuffle = config.unshuffle
-        self.enter = conv(dims, config.channels, widths[0])
+        self.enter = conv(dims, config.latent_channels, widths[0])
         self.levels = nn.ModuleList(
             nn.Sequential(*(Block(dims, w) for _ in range(config.blocks))) for w in widths
         )
@@ -182,8 +182,8 @@ class Latent(Codec):
         """Features of values around zero that its training compares, where the objective asks for them; not trained,
         and no part of any state."""
         ones = [1] * config.axes
-        shift = torch.tensor(config.shift or (0.0,) * config.channels).view(1, -1, *ones)
-        scale = torch.tensor(config.scale or (1.0,) * config.channels).view(1, -1, *ones)
+        shift = torch.tensor(config.shift or (0.0,) * config.latent_channels).view(1, -1, *ones)
+        scale = torch.tensor(config.scale or (1.0,) * config.latent_channels).view(1, -1, *ones)
         self.register_buffer("shift", shift, persistent=False)  # the config holds them
         self.register_buffer("scale", scale, persistent=False)
 
@@ -269,6 +269,16 @@ class Latent(Codec):
 
     def decode(self, x_0: Tensor) -> Tensor:
         return self.data.decode(self.values(x_0))
+
+    def shares_latents(self, other: Latent) -> bool:
+        """Whether the other encodes data to the same latents, so that each can decode those of the other."""
+        same = ("unshuffle", "latent_channels", "stored", "data_channels", "axes", "shift", "scale")
+        own, their = self.encoder.state_dict(), other.encoder.state_dict()
+        return (
+            all(getattr(self.config, word) == getattr(other.config, word) for word in same)
+            and own.keys() == their.keys()
+            and all(torch.equal(x.cpu(), their[name].cpu()) for name, x in own.items())
+        )
 
 
 def _wide(dtype: torch.dtype | None) -> torch.dtype | None:

@@ -34,7 +34,7 @@ class VAE(Latent):
     """
 
     def __init__(self, config: VAEConfig) -> None:
-        super().__init__(config, 2 * config.channels)
+        super().__init__(config, 2 * config.latent_channels)
         self.kl = config.kl
 
     def sampled(self, h: Tensor, rng: Rng) -> Sampled:

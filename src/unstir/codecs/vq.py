@@ -52,9 +52,9 @@ class VQVAE(Latent):
     """
 
     def __init__(self, config: VQVAEConfig) -> None:
-        super().__init__(config, config.channels)
+        super().__init__(config, config.latent_channels)
         self.commitment, self.book = config.commitment, config.book
-        self.table = nn.Parameter(torch.randn(config.codes, config.channels))
+        self.table = nn.Parameter(torch.randn(config.codes, config.latent_channels))
         self.usage: Tensor
         self.register_buffer("usage", torch.ones(config.codes))
         """(K,): how often each code was used of late, as a part of the mean."""

@@ -19,7 +19,6 @@ import posixpath
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -312,55 +311,32 @@ def _csv(path: Path) -> Iterator[Row]:
     reader = csv.reader(lines(), strict=True)
     header: list[str] | None = None
     while True:
+        start = reader.line_num + 1
         try:
             fields = next(reader)
         except StopIteration:
             break
-        except csv.Error as error:
-            yield reader.line_num, f"no CSV: {error}"
+        except csv.Error as error:  # a quote that is never closed takes many lines with it
+            yield from ((number, f"no CSV: {error}") for number in range(start, reader.line_num + 1))
             continue
         if not any(fields):
             continue
         if header is None:
             header = [name.strip() for name in fields]
         elif len(fields) != len(header):
-            yield (
-                reader.line_num,
-                f"{len(fields)} fields, the first line names {len(header)}; put texts with commas in quotes",
-            )
+            counts = f"{len(fields)} fields, the first line names {len(header)}"
+            yield start, f"{counts}; put texts with commas in quotes"
         else:
-            yield reader.line_num, dict(zip(header, fields, strict=True))
+            yield start, dict(zip(header, fields, strict=True))
     yield from wrong
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    try:  # an extra, so that types of it are not at hand
-        arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise DataError(
-            f"{printable(str(path))} cannot be read: pyarrow is not installed",
-            field="data.source",
-            hint="run: pip install 'unstir[parquet]', or move the file away",
-        ) from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            there = file.schema_arrow.names
-            columns = [name for name in (*FILE, *TEXT, *WEIGHT) if name in there]
-            # of an image kept in the table only its name is needed
-            paths = [f"{name}.path" if f"{name}.path" in _leaves(file) else name for name in columns]
-            number = 0
-            for batch in file.iter_batches(batch_size=4096, columns=paths):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
-    except (arrow.ArrowException, ValueError) as error:
-        raise DataError(
-            f"cannot read {printable(str(path))}: {error}", field="data.source", hint="write it again"
-        ) from error
+    from unstir.data.parquet import rows_of
 
-
-def _leaves(file: Any) -> set[str]:
-    return {file.schema.column(k).path for k in range(len(file.schema))}
+    # of an image that is kept in the table only its name is needed
+    columns = [*FILE[:2], "image.path", *TEXT, *WEIGHT]
+    yield from enumerate(rows_of(path, columns), 1)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}

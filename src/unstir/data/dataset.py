@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unstir.data.items import Caption, Items
+from unstir.data.items import Bucket, Caption, Items
 from unstir.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Info:
     class_counts: tuple[int, ...]
     captions: int
     """How many items have one."""
+    buckets: tuple[tuple[int, int, int], ...] = ()
+    """(height, width, how many items) of each bucket; () = training sees every item in `shape`."""
     mean: float
     """Of x_0: pixels as v / 127.5 - 1; points as they are."""
     std: float
@@ -117,20 +119,30 @@ class Dataset:
         """The file of each item, relative to the source, or its number."""
         return [self.items.names[row] for row in self.rows.tolist()]
 
-    def take(self, indices: np.ndarray, mirrored: np.ndarray | None = None) -> tuple[Tensor, Tensor | None]:
+    @property
+    def members(self) -> list[np.ndarray]:
+        """The items of each bucket, as indices of this data set, ascending."""
+        return [np.flatnonzero(np.isin(self.rows, bucket.rows)) for bucket in self.items.buckets]
+
+    def take(
+        self, indices: np.ndarray, mirrored: np.ndarray | None = None, *, bucket: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Items by index: uint8 (B, C, H, W) in channels-last memory, or float32 (B, 2); and int64 (B,).
 
         Args:
             indices: (B,) of the items.
             mirrored: (B,) bool, images to be turned left to right.
+            bucket: the one that they are members of, for images in its shape; None: in the shape common to all.
         """
         import torch
 
-        rows, items = self.rows[indices], self.items
-        pixels = items.pixels[rows]
+        rows = self.rows[indices]
+        held: Items | Bucket = self.items if bucket is None else self.items.buckets[bucket]
+        places = np.searchsorted(held.rows, rows) if isinstance(held, Bucket) else rows
+        pixels = held.pixels[places]
         if mirrored is not None and mirrored.any():
             turned = (
-                items.mirrored[rows[mirrored]] if items.mirrored is not None else pixels[mirrored][:, :, ::-1]
+                held.mirrored[places[mirrored]] if held.mirrored is not None else pixels[mirrored][:, :, ::-1]
             )
             pixels[mirrored] = turned
         x = torch.from_numpy(np.ascontiguousarray(pixels))
@@ -216,6 +228,9 @@ def _describe(source: str, items: Items, rows: np.ndarray) -> Info:
         if labels is None
         else tuple(np.bincount(labels, minlength=len(items.classes)).tolist()),
         captions=captioned,
+        buckets=tuple(
+            (*bucket.pixels.shape[1:3], int(np.isin(rows, bucket.rows).sum())) for bucket in items.buckets
+        ),
         mean=mean,
         std=std,
         fingerprint=hashed.hexdigest(),

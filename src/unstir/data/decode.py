@@ -88,17 +88,20 @@ def measure(data: bytes) -> tuple[int, int]:
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
-def decode(data: bytes, size: int | None, channels: int) -> tuple[np.ndarray, list[str]]:
+def decode(data: bytes, size: int | tuple[int, int] | None, channels: int) -> tuple[np.ndarray, list[str]]:
     """The pixels (H, W, channels) of an image and the names of the conversions it took.
 
     Args:
         data: the whole file.
-        size: side of the square to scale the short side to and to crop the centre of; None: as it is.
+        size: what to scale to and to crop the centre of: (height, width) or the side of a square; None: as it is.
         channels: 3 or, by the luma of ITU-R 601, 1.
     """
+    height, width = size if isinstance(size, tuple) else (size or 0, size or 0)
     with _opened(data) as image:
         if size is not None and image.format == "JPEG":
-            image.draft(None, (2 * size, 2 * size))  # the decoder itself can halve, far faster
+            turned = _orientation(image) >= 5
+            least = (2 * height, 2 * width) if turned else (2 * width, 2 * height)
+            image.draft(None, least)  # the decoder itself can halve, far faster
         image.load()
         turn = _TURNS.get(_orientation(image))
         picture, notes = _to_rgb(image if turn is None else image.transpose(turn))
@@ -108,7 +111,7 @@ def decode(data: bytes, size: int | None, channels: int) -> tuple[np.ndarray, li
             if image.is_animated:  # type: ignore[attr-defined]
                 notes.append("animation")
     if size is not None:
-        if min(picture.size) < size and image.format != "JPEG":
+        if (picture.width < width or picture.height < height) and image.format != "JPEG":
             notes.append("enlarged")
         picture = fit(picture, size)
     if channels == 1:
@@ -116,12 +119,16 @@ def decode(data: bytes, size: int | None, channels: int) -> tuple[np.ndarray, li
     return np.asarray(picture).reshape(picture.height, picture.width, channels), notes
 
 
-def fit(picture: Image.Image, size: int) -> Image.Image:
-    """Scale the short side to `size` (bicubic, antialiased) and crop the centre: size x size pixels."""
-    side = min(picture.size)
-    left, top = (picture.width - side) / 2, (picture.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return picture.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+def fit(picture: Image.Image, size: int | tuple[int, int]) -> Image.Image:
+    """Scale to cover (height, width), or a square of a side (bicubic, antialiased), and crop the centre."""
+    height, width = size if isinstance(size, tuple) else (size, size)
+    # the largest box of that shape, one of its sides whole
+    tall = picture.width * height <= picture.height * width
+    across = picture.width if tall else picture.height * width / height
+    down = picture.width * height / width if tall else picture.height
+    left, top = (picture.width - across) / 2, (picture.height - down) / 2
+    box = (left, top, left + across, top + down)
+    return picture.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
 @contextmanager
@@ -198,7 +205,8 @@ def answer(job: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         data = read(job["path"])
         if "channels" not in job:
             return {"shape": measure(data)}, b""
-        pixels, notes = decode(data, job["size"], job["channels"])
+        size = job["size"]
+        pixels, notes = decode(data, tuple(size) if isinstance(size, list | tuple) else size, job["channels"])
         grey = bool((pixels == pixels[..., :1]).all())
         return {
             "shape": pixels.shape,

@@ -20,11 +20,12 @@ from unstir.data.captions import composed, read_captions, text_beside
 from unstir.data.decode import CONVERSIONS
 from unstir.data.identify import EXTENSIONS
 from unstir.data.items import Fault, Items, content_keys, count_of, printable
+from unstir.data.parquet import shards_in, unpack
 from unstir.data.pool import Pool
 from unstir.data.scan import Listing, labels_of, scan
 from unstir.errors import CheckpointError, DataError
 
-__all__ = ["read_folder"]
+__all__ = ["Rows", "fault", "read_folder", "workers_for"]
 
 LARGEST_SHARED_SIDE = 256
 """Images of one common shape keep it up to this side; larger ones are reduced, as mixed shapes are."""
@@ -58,6 +59,12 @@ def read_folder(
     Raises `DataError` when there is no image at all.
     """
     listing = scan(root)
+    if not listing.images and (shards := shards_in(root)):
+        pictures = unpack(shards, cache)
+        unpacked = read_folder(
+            pictures, size=size, channels=channels, labels=labels, cache=cache, workers=workers
+        )
+        return replace(unpacked, notes=(f"unpacked from {len(shards):,} Parquet files", *unpacked.notes))
     if not listing.images:
         raise _no_images(root, listing)
     stamps = list(listing.images.items())
@@ -65,7 +72,7 @@ def read_folder(
     items, notes = kept.load(entry)
     if items is None:
         if workers is None:
-            workers = 1 if len(listing.images) < _SHORT else min(2, os.cpu_count() or 1)
+            workers = workers_for(len(listing.images))
         names = list(listing.images)
         items = _decode(root, names, size=size, channels=channels, workers=workers, folder=entry.parent)
         if len(items) and not _TRANSIENT & {fault.code for fault in items.bad}:
@@ -81,6 +88,11 @@ def read_folder(
         bad_captions=told.bad,
         notes=(*notes, *items.notes, *labels_note, *told.notes, *_asides(listing)),
     )
+
+
+def workers_for(images: int) -> int:
+    """How many children decode so many images."""
+    return 1 if images < _SHORT else min(2, os.cpu_count() or 1)
 
 
 def _no_images(root: Path, listing: Listing) -> DataError:
@@ -138,13 +150,13 @@ def _decode(
             notes.append(note)
         else:
             shape = (size, size)
-        rows = _Rows(folder, (*shape, channels or 3))
+        rows = Rows(folder, (*shape, channels or 3))
         good = []
         settings = {"size": size, "channels": channels or 3}
         replies = pool.map({"path": os.path.join(root, name), **settings} for name in names)
         for name, (reply, row) in zip(names, replies, strict=True):
             if "code" in reply:
-                bad.append(_fault(name, reply))
+                bad.append(fault(name, reply))
             elif tuple(reply["shape"]) != rows.shape:
                 bad.append(Fault(name, "io", "the file changed while it was read"))
             else:
@@ -170,13 +182,14 @@ def _measure(pool: Pool, root: Path, names: Sequence[str]) -> tuple[dict[str, tu
     replies = pool.map({"path": os.path.join(root, name)} for name in names)
     for name, (reply, _) in zip(names, replies, strict=True):
         if "code" in reply:
-            bad.append(_fault(name, reply))
+            bad.append(fault(name, reply))
         else:
             shapes[name] = tuple(reply["shape"])
     return shapes, bad
 
 
-def _fault(name: str, reply: dict[str, Any]) -> Fault:
+def fault(name: str, reply: dict[str, Any]) -> Fault:
+    """What a reply says of a file that cannot be used."""
     return Fault(name, reply["code"], reply["detail"])
 
 
@@ -199,7 +212,7 @@ def _is_named_as(name: str, kind: str) -> bool:
     return {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF"}.get(extension, extension[1:].upper()) == kind
 
 
-class _Rows:
+class Rows:
     """Grows an (N, H, W, C) array of bytes in an unnamed file, so that memory stays free."""
 
     def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from unstir.data.decode import fit
 
 __all__ = [
+    "Bucket",
     "Caption",
     "Fault",
     "Items",
@@ -45,6 +46,20 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Bucket:
+    """Some items in a shape of their own, near to that of their files."""
+
+    rows: np.ndarray
+    """int64 (n,), ascending: which of the items."""
+    pixels: np.ndarray
+    """uint8 (n, H, W, C); their latents: float32."""
+    keys: np.ndarray
+    """uint64 (n,): a hash of the content of each."""
+    mirrored: np.ndarray | None = None
+    """As in `Items`."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Items:
     """N items, in a fixed order."""
 
@@ -56,6 +71,8 @@ class Items:
     """The file of each item, relative to the source, or its number."""
     mirrored: np.ndarray | None = None
     """Like `pixels`, of the items mirrored, where that is not a matter of turning an axis around: latents."""
+    buckets: tuple[Bucket, ...] = ()
+    """Every item once more, in the shape that training sees it in; () = as `pixels` has them."""
     labels: np.ndarray | None = None
     """int64 (N,), indices into `classes`."""
     classes: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unstir.data.cache import cache_folder, key_of, load, store
 from unstir.data.dataset import Dataset
-from unstir.data.items import Items
+from unstir.data.items import Bucket, Items
 
 __all__ = ["encoded"]
 
@@ -24,6 +24,7 @@ def encoded(
     digest: str,
     *,
     flip: bool = False,
+    buckets: bool = True,
     cache: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Dataset:
@@ -37,19 +38,33 @@ def encoded(
         encode: bytes (B, C, *S) -> latents.
         digest: of the codec.
         flip: whether training will show mirrored pictures.
+        buckets: encode the pictures in the shapes of their buckets, too.
         cache: a folder in place of the user's cache.
         say: is told when encoding begins.
     """
     if not len(data):
         return data
-    kept = [
-        _kept(data, encode, digest, turned, cache, say) for turned in ([False, True] if flip else [False])
-    ]
     items = data.items
+
+    def both(pictures: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
+        """Their latents, and those of the mirrored ones."""
+        kept = [_kept(pictures, encode, digest, turned, cache, say) for turned in (False, True)[: 1 + flip]]
+        return kept[0], kept[1] if flip else None
+
+    def bucket(rows: np.ndarray, shaped: Bucket) -> Bucket:
+        places = np.searchsorted(shaped.rows, data.rows[rows])
+        names = [data.names[row] for row in rows.tolist()]
+        part = Items(pixels=shaped.pixels[places], keys=shaped.keys[places], names=names)
+        pixels, mirrored = both(Dataset(data.info.source, part))
+        return Bucket(rows=rows, pixels=pixels, keys=part.keys, mirrored=mirrored)
+
+    pixels, mirrored = both(data)
+    members = zip(data.members, items.buckets, strict=True) if buckets else ()
     chosen = replace(
         items,
-        pixels=kept[0],
-        mirrored=kept[1] if flip else None,
+        pixels=pixels,
+        mirrored=mirrored,
+        buckets=tuple(bucket(rows, shaped) for rows, shaped in members if len(rows)),
         keys=items.keys[data.rows],
         names=data.names,
         labels=data.y,

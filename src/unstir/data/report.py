@@ -139,6 +139,8 @@ def describe_lines(description: dict[str, Any]) -> list[str]:
         channels, height, width = description["shape"]
         what = f"images, {width}x{height} {'grey' if channels == 1 else 'RGB'}"
     lines = [("data", f"{printable(description['source'])}  {description['count']:,} {what}")]
+    if description["buckets"]:
+        lines.append(("buckets", _buckets(description["buckets"])))
     lines.append(("heldout", f"{description['heldout']:,} more, for the held-out loss"))
     if description["classes"]:
         lines.append(("classes", _classes(description["classes"], description["class_counts"])))
@@ -178,6 +180,11 @@ def _classes(classes: tuple[str, ...], counts: tuple[int, ...]) -> str:
     shown = zip(classes[:_CLASSES_SHOWN], counts, strict=False)
     names = ", ".join(f"{printable(name)} {count:,}" for name, count in shown)
     return f"{len(classes):,}: {names}{', ...' if len(classes) > _CLASSES_SHOWN else ''}"
+
+
+def _buckets(buckets: Sequence[tuple[int, int, int]]) -> str:
+    """The shapes that training sees, as width x height, and how many items have each."""
+    return ", ".join(f"{width}x{height} {count:,}" for height, width, count in buckets)
 
 
 def contact_sheet(dataset: Dataset, n: int = 64) -> np.ndarray:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from unstir.data.arrays import find_idx, read_idx, read_npz
+from unstir.data.buckets import read_buckets
 from unstir.data.builtin import BUILTIN, Split
 from unstir.data.dataset import Dataset
 from unstir.data.folder import read_folder
 from unstir.data.items import Fault, Items, count_of, printable
+from unstir.data.parquet import unpack
 from unstir.data.points import POINTS, read_points
 from unstir.errors import ConfigError, DataError, did_you_mean
 from unstir.files import write_atomic
@@ -34,6 +37,7 @@ def open_data(
     labels: bool = True,
     max_bad: float = 0.05,
     heldout: float | None = None,
+    buckets: bool = False,
     cache: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
 ) -> tuple[Dataset, Dataset]:
@@ -48,6 +52,7 @@ def open_data(
         labels: use the classes of labelled data.
         max_bad: share of files, and of captions, 0 to 1, that may be unreadable; they are skipped and counted.
         heldout: share or count of the items to hold out; 0: none.
+        buckets: keep the images of a folder in shapes near to their own as well, for training; see `buckets`.
         cache: folder for decoded images; None: $UNSTIR_CACHE or ~/.cache/unstir.
         report: file to list the bad files in, one JSON object a line; written before anything is refused.
 
@@ -56,6 +61,8 @@ def open_data(
         DataError: there is nothing to read, or too much of it is bad.
     """
     _check_settings(size, channels, max_bad)
+    if buckets:
+        _require_folder(os.fspath(source))
     items, own = _read(os.fspath(source), size, channels, labels, cache)
     if report is not None:
         write_atomic(
@@ -66,6 +73,9 @@ def open_data(
         )
     _refuse_bad(os.fspath(source), items, max_bad)
     name = os.fspath(source)
+    if buckets:
+        held, notes = read_buckets(Path(name).expanduser(), items, cache=cache)
+        items = replace(items, buckets=held, notes=(*items.notes, *notes))
     if own is not None and heldout is None:
         return Dataset(name, items), Dataset(name, own)
     return Dataset(name, items).split(heldout)
@@ -83,6 +93,9 @@ def _read(
         return parts["train"], parts.get("heldout")
     if path.is_dir():
         return read_folder(path, size=size, channels=channels, labels=labels, cache=cache), None
+    if path.suffix == ".parquet" and path.is_file():
+        folder = unpack([path], cache)
+        return read_folder(folder, size=size, channels=channels, labels=labels, cache=cache), None
     if path.suffix == ".npz" and path.is_file():
         return read_npz(path, size=size, channels=channels, labels=labels), None
     if source in BUILTIN:
@@ -92,13 +105,23 @@ def _read(
     raise _unknown(source, path)
 
 
+def _require_folder(source: str) -> None:
+    path = Path(source).expanduser()
+    if not path.is_dir() or find_idx(path):
+        raise ConfigError(
+            f"buckets are for folders of images, and {printable(source)} is none",
+            field="data.buckets",
+            hint="leave buckets out: all its items have one shape",
+        )
+
+
 def _unknown(source: str, path: Path) -> DataError:
     if path.exists():
         return DataError(
             f"{printable(source)} is not a data set",
             field="data.source",
-            hint="give a folder of images, an .npz file with x (and y), IDX files, or a built-in name: "
-            + ", ".join(source_names()),
+            hint="give a folder of images, an .npz file with x (and y), IDX files, a .parquet file, or a "
+            "built-in name: " + ", ".join(source_names()),
         )
     missing = "no such folder or file" if os.sep in source else "no such folder, file or built-in data set"
     return DataError(

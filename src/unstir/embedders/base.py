@@ -21,6 +21,9 @@ __all__ = ["Encoded", "Reading", "Spatial", "TextEncoder", "TextEncoderConfig", 
 
 _log = logging.getLogger(__name__)
 
+NAMED = 20
+"""Texts that are cut and named, by one encoder; where a set of captions is evaluated there may be thousands."""
+
 
 class Spatial(ABC):
     """A measurement y = A x_0 + s n as channels beside x_t, `Condition.spatial`; the last one holds s everywhere.
@@ -127,7 +130,7 @@ class TextEncoder(nn.Module, ABC):
     the empty prompt. The tokens that begin and end a text weigh what its others weigh on average.
 
     In evaluation all texts are padded to `length` tokens, so that no neighbour changes a bit; in training, to the
-    longest of the batch. What is longer than `length` is cut, and a warning says, once per text, which words.
+    longest of the batch. What is longer than `length` is cut; in evaluation a warning says, once per text, which words.
     """
 
     name: str
@@ -181,9 +184,12 @@ class TextEncoder(nn.Module, ABC):
         return self.length - len(self.before) - len(self.after)
 
     def _tell(self, text: str, cut: str) -> None:
-        if text in self._told:
+        if text in self._told or len(self._told) > NAMED:
             return
         self._told.add(text)
+        if len(self._told) > NAMED:
+            _log.warning("%s does not see the end of other texts either; they are not named", self.name)
+            return
         words = cut.split()
         named = " ".join(words[:12]) + (f" ... ({len(words):,} words)" if len(words) > 12 else "")
         _log.warning(

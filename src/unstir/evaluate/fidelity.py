@@ -76,5 +76,5 @@ def _mean(values: np.ndarray) -> tuple[float, float]:
 def _sheet(x: np.ndarray, again: np.ndarray) -> np.ndarray:
     """Two rows of pictures with a white line around each."""
     around = ((0, 0), (1, 1), (1, 1), (0, 0))
-    rows = [np.concatenate(np.pad(row, around, constant_values=255), 1) for row in (x, again)]  # type: ignore[arg-type]
+    rows = [np.concatenate(np.pad(row, around, constant_values=255), 1) for row in (x, again)]
     return np.concatenate(rows)

@@ -92,9 +92,8 @@ def _path(header: Header, cache: str | os.PathLike[str] | None) -> Path:
 def _read(path: Path, kind: type[H]) -> H:
     """What the file says of itself; raises CheckpointError where that is no such header."""
     try:
-        written: dict[str, Any] = {
-            name: json.loads(text) for name, text in read_header(path).metadata.items()
-        }
-        return kind(**{name: tuple(x) if isinstance(x, list) else x for name, x in written.items()})
+        written = {name: json.loads(text) for name, text in read_header(path).metadata.items()}
+        fields: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in written.items()}
+        return kind(**fields)
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError("its header is no encoder's", field=str(path)) from error

@@ -62,7 +62,7 @@ def latent_law(z: np.ndarray, told: Mapping[str, float]) -> Finding:
     }
     curves["N(0, 1)"] = (middle.tolist(), (np.exp(-(middle**2) / 2) / math.sqrt(2 * math.pi)).tolist())
     words = tuple(
-        f"channel {k} of the latents is nearly constant: it tells nothing, and fewer channels= would do"
+        f"channel {k} of the latents is nearly constant: it tells nothing, and fewer latent_channels= would do"
         for k in np.flatnonzero(std < 1e-3)
     )
     return Finding(numbers=tuple(numbers), words=words, curves=curves, rows=table)

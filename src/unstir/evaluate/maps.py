@@ -19,7 +19,10 @@ def feature_maps(encoder: Trained, device: torch.device | str = "cpu") -> Callab
 
     Its weights are copied to the device and do not learn. Rows do not see each other.
     """
-    network, size = copy.deepcopy(encoder._network).to(device).requires_grad_(False).eval(), encoder.header.size
+    network, size = (
+        copy.deepcopy(encoder._network).to(device).requires_grad_(False).eval(),
+        encoder.header.size,
+    )
     after = [network.enter, *(layer for layer in network.body.children() if isinstance(layer, nn.Sequential))]
 
     def maps(x: Tensor) -> list[Tensor]:

@@ -15,7 +15,7 @@ from .shares import share
 
 __all__ = ["Retrieval", "places"]
 
-CHUNK = 512
+CHUNK = 128
 SHOWN = 24  # samples in the table
 
 

@@ -203,7 +203,7 @@ def two_towers(
         heldout: where its retrieval is measured; may be empty.
         cache: a folder in place of the user's cache.
         say: is told how far it is.
-        samples: pairs to show in training; None: as many as it takes, 320,000 at most.
+        samples: pairs to show in training; None: each 25 times, 128,000 in all at most.
 
     Raises:
         DataError: there are no pictures, or fewer than two captions.
@@ -221,7 +221,7 @@ def two_towers(
         fingerprints=(train.info.fingerprint, heldout.info.fingerprint),
         channels=train.info.shape[0],
         size=size,
-        samples=samples or min(max(60 * train.info.captions, 16_000), 320_000),
+        samples=samples or min(max(25 * train.info.captions, 8_000), 128_000),
     )
     found = recall(start, _network, cache)
     if found is not None:

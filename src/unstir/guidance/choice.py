@@ -24,7 +24,7 @@ def choose(measurement: Measurement, windows: int = 1) -> tuple[Method, str]:
     """
     operator = measurement.operator
     if not operator.linear:
-        return DPS(), f"{type(operator).__name__} is not linear, and this takes every operator"
+        return DPS(), f"{operator.title} is not linear, and this takes every operator"
     if windows < MANY and measurement.variance.ndim:
         return DPS(), "the noise is not the same everywhere, and this asks least of its size"
     if windows < MANY:

@@ -125,7 +125,7 @@ def require_svd(method: Method, measurement: Measurement) -> None:
 def _unknown(method: Method, measurement: Measurement) -> IncompatibleError:
     return IncompatibleError(
         f"{type(method).__name__} works in the singular basis of A, which is not known of "
-        f"{type(measurement.operator).__name__}",
+        f"{measurement.operator.title}",
         field="method",
         hint="use method=diffpir, which iterates instead",
     )

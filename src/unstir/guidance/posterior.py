@@ -136,7 +136,7 @@ def jacobian_product(denoiser: Bound, x_t: Tensor, t: Tensor) -> tuple[Tensor, A
 def require_linear(method: Method, measurement: Measurement) -> None:
     """Raises IncompatibleError unless the operator is linear."""
     if not measurement.operator.linear:
-        name = type(measurement.operator).__name__
+        name = measurement.operator.title
         raise IncompatibleError(
             f"{type(method).__name__} inverts linear operators; {name} is not linear",
             field="method",

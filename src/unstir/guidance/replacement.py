@@ -103,7 +103,7 @@ class Replacement(Method):
 
 def _not_a_mask(measurement: Measurement) -> IncompatibleError:
     return IncompatibleError(
-        f"replacement is for masks, where y is some of the pixels; {type(measurement.operator).__name__} mixes them",
+        f"replacement is for masks, where y is some of the pixels; {measurement.operator.title} mixes them",
         field="method",
         hint="use method=ddnm, or method=auto",
     )

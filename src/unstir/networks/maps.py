@@ -23,7 +23,8 @@ def recording_attention(module: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     While it lasts every call of a network in it adds to each list one map (B, *G, L), the mean over heads, on the
     grid G at which that attention works. In cross-attention the shares of a place add up to 1 (0 where there is
     no token), in joint attention to what it does not take from other places. Results do not change; outside,
-    nothing is computed or kept. Maps are big: many positions times many tokens.
+    nothing is computed or kept. Maps are big: many positions times many tokens. A network that `torch.compile`
+    made is not seen.
 
         with recording_attention(denoiser) as maps:
             denoiser(x_t, t, cond)

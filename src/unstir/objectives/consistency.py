@@ -27,20 +27,20 @@ class Consistency(Objective):
     Song and Dhariwal 2023, "Improved Techniques for Training Consistency Models", table 1: d(u, v) =
     (|u - v|^2 + c^2)^(1/2) - c with c = 0.00054 D^(1/2) for D values, here over D^(1/2); lambda = 1/(b - a); levels
     from eps to 80 spaced as in Karras et al. 2022, eq. 5, with rho = 7; the pair drawn by the share of a log-normal
-    law that lies between its levels; no average as the teacher. The number of levels is `first` + 1 and doubles every
-    `every` samples up to `last` + 1: few levels are learned quickly and with bias, many slowly and with none. Held-out
-    losses, whose samples are counted from 0, are always those of `first`.
+    law that lies between its levels; no average as the teacher. The number of pairs is `pairs` at first and doubles
+    every `double_every` samples up to `most_pairs`: few are learned quickly and with bias, many slowly and with little.
+    Held-out losses, whose samples are counted from 0, are always those of the first.
     """
 
-    first: Annotated[int, Range(ge=1)] = 10
+    pairs: Annotated[int, Range(ge=1)] = 10
     """Pairs of levels at the start."""
-    last: Annotated[int, Range(ge=1)] = 1280
+    most_pairs: Annotated[int, Range(ge=1)] = 1280
     """Pairs of levels, at most."""
-    every: Annotated[int, Range(ge=1)] = 20_000
+    double_every: Annotated[int, Range(ge=1)] = 20_000
     """Samples after which their number doubles."""
-    mean: float = -1.1
+    log_mean: float = -1.1
     """Mean of ln b."""
-    std: Positive = 2.0
+    log_std: Positive = 2.0
     """Its standard deviation."""
 
     def __post_init__(self) -> None:
@@ -72,16 +72,16 @@ class Consistency(Objective):
         """Neighbouring levels a < b for each sample, float64 (B,)."""
         u = rng.fork("level").uniform((len(rng), 1), torch.float64)
         seen = torch.zeros(len(rng), dtype=torch.int64) if index is None else index.cpu()
-        counts = (self.first * 2 ** (seen // self.every).clamp(max=30)).clamp(max=self.last)
-        pairs = torch.zeros(len(rng), 2, dtype=torch.float64, device=u.device)
+        counts = (self.pairs * 2 ** (seen // self.double_every).clamp(max=30)).clamp(max=self.most_pairs)
+        found = torch.zeros(len(rng), 2, dtype=torch.float64, device=u.device)
         for count in counts.unique().tolist():
             sigma = karras(count + 1, smallest, largest)
-            below = torch.erf((sigma.log() - self.mean) / (math.sqrt(2) * self.std))
+            below = torch.erf((sigma.log() - self.log_mean) / (math.sqrt(2) * self.log_std))
             share = below.diff().cumsum(0).to(u.device)
             rows = (counts == count).to(u.device)
             k = torch.searchsorted(share / share[-1], u[rows, 0]).clamp(max=count - 1)
-            pairs[rows] = torch.stack((sigma[:-1], sigma[1:]), 1).to(u.device)[k]
-        return pairs[:, 0], pairs[:, 1]
+            found[rows] = torch.stack((sigma[:-1], sigma[1:]), 1).to(u.device)[k]
+        return found[:, 0], found[:, 1]
 
 
 def karras(n: int, smallest: float, largest: float) -> Tensor:

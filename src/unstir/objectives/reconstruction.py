@@ -43,11 +43,11 @@ class Reconstruction(Objective):
     """Strength of the critic's push against that of |x - x_hat|; 0 = no critic."""
     features: Annotated[float, Range(ge=0)] = 0.0
     """Weight of the distance of features; 0 = none are compared. The network is trained on the data first, once."""
-    start: Annotated[int, Range(ge=0)] = 50_000
+    critic_from: Annotated[int, Range(ge=0)] = 50_000
     """Samples seen until the critic enters; its push rises to its full strength over as many again."""
-    width: Count = 32
+    critic_width: Count = 32
     """Channels of the critic's first layer."""
-    scales: Count = 2
+    critic_scales: Count = 2
     """How many sizes the critic looks at, each half the one before."""
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class Reconstruction(Objective):
 
     def critic(self, axes: int, channels: int) -> Critic | None:
         """The critic that training needs beside the autoencoder, with fresh weights; None: none."""
-        return Critic(axes, channels, self.width, self.scales) if self.adversarial else None
+        return Critic(axes, channels, self.critic_width, self.critic_scales) if self.adversarial else None
 
     def loss(self, denoiser: nn.Module, batch: Batch, rng: Rng) -> Tensor:
         codec = _codec(denoiser)
@@ -79,13 +79,13 @@ class Reconstruction(Objective):
         if codec.critic is None:
             raise _lacks("critic", "adversarial")
         seen = torch.full_like(x[:, 0].flatten(1)[:, 0], torch.inf) if index is None else index
-        if not bool((seen >= self.start).any()):
+        if not bool((seen >= self.critic_from).any()):
             return torch.zeros(len(x), device=x.device)
         with codec.precision(x):
             lost, wish = contest(codec.critic, x, x_hat)
-        strength = self.adversarial * ((seen - self.start + 1) / (self.start + 1)).clamp(0, 1)
+        strength = self.adversarial * ((seen - self.critic_from + 1) / (self.critic_from + 1)).clamp(0, 1)
         push = strength.to(x) * (normalised(wish) * x_hat).flatten(1).sum(1)
-        played = (seen >= self.start) * lost + push
+        played = (seen >= self.critic_from) * lost + push
         return played - played.detach()
 
 

@@ -5,6 +5,7 @@ from .blur import Blur
 from .clip import Clip
 from .colour import Colour
 from .crop import Crop
+from .decoded import Decoded
 from .downsample import Downsample
 from .grayscale import Grayscale
 from .hdr import HDR
@@ -26,6 +27,7 @@ __all__ = [
     "Clip",
     "Colour",
     "Crop",
+    "Decoded",
     "Downsample",
     "GaussianNoise",
     "Grayscale",

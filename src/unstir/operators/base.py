@@ -27,6 +27,11 @@ class Operator(ABC):
 
     linear: ClassVar[bool] = True
 
+    @property
+    def title(self) -> str:
+        """What errors and reasons call it."""
+        return type(self).__name__
+
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """A x, differentiable in x."""
@@ -142,7 +147,7 @@ class Measurement:
         """
         if not self.operator.linear:
             raise IncompatibleError(
-                f"{type(self.operator).__name__} is not linear and has no inverse of this kind",
+                f"{self.operator.title} is not linear and has no inverse of this kind",
                 field="operator",
                 hint="use method=dps, which takes every operator",
             )

@@ -187,6 +187,25 @@ class Pipeline:
             )
         return self.module
 
+    @property
+    def data(self) -> Codec:
+        """Data as it is stored <-> values around zero, from -1 to 1 of pictures, whatever space x_0 is in."""
+        return self.codec.data if isinstance(self.codec, Latent) else self.codec
+
+    def values(self, x_0: Tensor, decoder: str = "") -> Tensor:
+        """The data of x_0 as values around zero, differentiable; by another decoder than the model's own, if given."""
+        codec = self._decoder(decoder) if decoder else self.codec
+        return codec.values(x_0) if isinstance(codec, Latent) else x_0
+
+    def check_decoder(self, decoder: str) -> None:
+        """Raises IncompatibleError unless that model, "" for none, decodes the latents of this one."""
+        if decoder:
+            self._decoder(decoder)
+
+    def space(self, values: Tensor) -> Tensor:
+        """x_0 of data given as values around zero."""
+        return self.codec.encode(self.data.decode(values)) if isinstance(self.codec, Latent) else values
+
     def sample(
         self,
         n: int = 16,
@@ -303,10 +322,15 @@ class Pipeline:
             strength: above 0 to 1: how much of the old picture is given up where it is repainted, all by default; on
                 its own, without a mask, the whole picture is varied.
             feather: pixels over which a difference in colour at the mask's border fades; None: to the middle of it.
-            wish: what edit, upscale and restore have in common, n to overlap; see `restore`.
+            wish: what edit, upscale and restore have in common, n to overlap; see `restore`. A `prompt` says what is
+                to be in the part made anew, to a model trained on captions.
+
+        A model of latents is told of those positions of the picture's latent that the mask does not reach, and of
+        scattered pixels through its decoder.
 
         Raises:
             ConfigError: nothing is to be edited, sizes that do not agree, a setting out of range.
+            IncompatibleError: a label for a model that reads prompts, or the other way round.
         """
         from .restoration import Wish, edit
 
@@ -347,17 +371,18 @@ class Pipeline:
         reference: np.ndarray | None = None,
         **wish: Any,
     ) -> Restored:
-        """Samples of x_0 given y = A x_0 + n.
+        """Samples of x given y = A x + n, x a picture with values from -1 to 1, whatever space the model works in.
 
         Args:
-            y: a picture uint8 (H, W, C), or floats (*T) in the units of x_0, from -1 to 1 for pictures.
+            y: a picture uint8 (H, W, C), or floats (*T) in the units of x.
             operator: A.
-            std: of Gaussian noise, in the units of x_0; 0 = none.
+            std: of Gaussian noise, in the units of x; 0 = none.
             peak: Poisson noise in its place: the expected count at white.
             reference: the true picture, to be measured against.
-            wish: `n` samples from `seed` on, of a `label` away from the `negative` one; the `method`, "auto", a name
-                or a `guidance.Method`; `solver`, `steps`, `grid` and all other settings of sampling; `tile`, the side
-                of the windows in which larger pictures are made, and their `overlap`; `on_step`, which sees every step.
+            wish: `n` samples from `seed` on, of a `label`, or of a `prompt` for a model that reads, away from the
+                `negative` one; the `method`, "auto", a name or a `guidance.Method`; `solver`, `steps`, `grid` and all
+                other settings of sampling; `tile`, the side in pixels of the windows in which larger pictures are
+                made, and their `overlap`; `on_step`, which sees every step.
 
         Raises:
             ConfigError: sizes that do not agree, a setting out of range.
@@ -388,12 +413,15 @@ class Pipeline:
         x = process.prior((micro, *self.codec.shape(data_shape)), keys.fork("prior"), torch.float32, self.device)
         frames: list[tuple[np.ndarray, np.ndarray]] = []
 
+        def decoded(x: Tensor) -> np.ndarray:
+            return self.decode(x, data_shape, chosen.decoder)
+
         def keep(step: Step) -> None:
-            frames.append((self.decode(step.x[:count], data_shape), self.decode(step.x_0[:count], data_shape)))
+            frames.append((decoded(step.x[:count]), decoded(step.x_0[:count])))
 
         on_step = keep if record else None
         x = sample(denoiser, chosen.solver, nodes, x, cond=cond, rng=keys.fork("solver"), on_step=on_step)
-        return self.decode(x[:count], data_shape), frames
+        return decoded(x[:count]), frames
 
     def guided(
         self,
@@ -410,6 +438,13 @@ class Pipeline:
         elif chosen.guidance != 1:
             denoiser = self._contrast(denoiser, chosen, asked, negative, spatial, seen)
         if chosen.threshold != 0:
+            if isinstance(self.codec, Latent):
+                raise IncompatibleError(
+                    f"threshold={chosen.threshold:g} keeps pictures within black and white, and {self.name} makes "
+                    "latents, which have no such bounds",
+                    field="threshold",
+                    hint="leave it out, or set threshold=0",
+                )
             denoiser = Threshold(denoiser, chosen.threshold)
         return denoiser, self.condition(asked, spatial)
 
@@ -511,23 +546,40 @@ class Pipeline:
                 )
         return other
 
-    def decode(self, x: Tensor, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    def decode(self, x: Tensor, shape: tuple[int, ...] | None = None, decoder: str = "") -> np.ndarray:
         """x_0 as it is stored: pictures uint8 (N, H, W, C), points float32 (N, D).
 
         Args:
             x: (N, C, *S).
             shape: (C, *S) of the data, which a codec of blocks may have padded; None: that of training, where x is of
                 that shape, else as it comes.
+            decoder: a model that decodes in place of this one's codec, see `Defaults`.
         """
-        data = self.codec.decode(x).cpu()
+        data = (self._decoder(decoder) if decoder else self.codec).decode(x).cpu()
         if shape is None and tuple(x.shape[1:]) == self.config.shape:
             shape = self.config.size
         if shape is not None:
             data = cropped(data, shape)
         return (data.movedim(1, -1) if data.ndim > 2 else data).contiguous().numpy()
 
+    def _decoder(self, model: str) -> Latent:
+        """Another decoder of the same latents, loaded once."""
+        other, own = self._other(model, (), "decoder", "").module, self.codec
+        if not (isinstance(own, Latent) and isinstance(other, Latent)):
+            which = f"{model} is no decoder" if isinstance(own, Latent) else f"{self.name} has no latents to decode"
+            raise IncompatibleError(which, field="decoder", hint="leave decoder out, or name a run of task=decoder")
+        if not own.shares_latents(other):
+            raise IncompatibleError(
+                f"{model} decodes the latents of another autoencoder than that of {self.name}",
+                field="decoder",
+                hint="train one for these: unstir train DATA task=decoder codec=RUN, of the run that this model names",
+            )
+        return other
+
     def check(self, chosen: Defaults) -> None:
         """Raises what sampling with these settings would raise for them, before any work."""
+        if chosen.decoder:
+            self._decoder(chosen.decoder)
         self.guided(chosen, self._labelled(chosen).nothing(1))[0].check(chosen.solver)
         self.grid(chosen)
 
@@ -764,6 +816,7 @@ def words(chosen: Defaults, defaults: Defaults, negative: int | str | None) -> d
     """The settings as a recipe says them, without those that have no effect."""
     idle = {"micro_batch"}
     idle |= {"times"} if chosen.grid != "optimised" else set()
+    idle |= {"decoder"} if not chosen.decoder else set()
     idle |= {"shift"} if chosen.shift is None else set()
     idle |= {"threshold"} if chosen.threshold == defaults.threshold == 0 else set()
     if chosen.classifier:

@@ -1,7 +1,8 @@
 """Editing, upscaling and restoring with a pipeline: samples that agree with what is known of them.
 
-All three come down to one thing: y = A x_0 + n is measured, and x_0 is drawn given y, by a model that was trained for
+All three come down to one thing: y = A x + n is measured, and x is drawn given y, by a model that was trained for
 it or, with any other, by a method of `guidance`. What is larger than the model is done in overlapping windows.
+A latent model draws z with x = D(z): it is told y of latents, by `pipeline.latents`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..codecs import Latent
 from ..denoiser import Denoiser
 from ..embedders import LowResolution, Masked
 from ..errors import ConfigError, IncompatibleError
@@ -26,7 +28,7 @@ from ..guidance.choice import choose
 from ..limits import LIMITS
 from ..model import Defaults
 from ..modules import twin
-from ..operators import SVD, Downsample, GaussianNoise, Mask, Measurement, Operator, PoissonNoise
+from ..operators import Downsample, GaussianNoise, Mask, Measurement, Operator, PoissonNoise
 from ..operators.mask import Selection
 from ..rng import Rng
 from ..sampling import sample
@@ -35,6 +37,7 @@ from ..solvers.base import Step
 from ..spec import choices, dump
 from .asked import Asked, rows_of
 from .base import Results, component, version, words
+from .latents import Told, mended, told
 
 if TYPE_CHECKING:
     from .base import Pipeline
@@ -98,6 +101,12 @@ class Wish:
         known = {key: value for key, value in given.items() if key in own and value is not None}
         lowest = {"n": 1, "seed": 0, "tile": 2, "overlap": 0}
         known |= {key: _whole(key, known[key], least) for key, least in lowest.items() if key in known}
+        if not isinstance(known.get("prompt", ""), str):
+            raise ConfigError(
+                f"prompt is {known['prompt']!r}",
+                field="prompt",
+                hint="give one text, the same for all samples",
+            )
         if "on_step" in known and not callable(known["on_step"]):
             raise ConfigError(
                 f"on_step is {known['on_step']!r}", field="on_step", hint="give a function of a step"
@@ -163,7 +172,7 @@ def edit(
         )
     if not repaint.any():  # image to image: nothing is to be kept
         repaint[:] = True
-    x = _encode(pipe, picture)
+    x = _values(pipe, picture)
     keep = torch.from_numpy(~repaint).to(x)
     measurement = Measurement(Mask(keep), keep * x, GaussianNoise(0.0)) if (~repaint).any() else None
     plan = _plan(pipe, x.shape[1:], measurement, wish, start=x)
@@ -172,7 +181,7 @@ def edit(
 
     def finish(drawn: Drawn) -> Restored:
         whole = blend(x, drawn.x, keep, feather=feather) if measurement else drawn.x
-        images = np.where(repaint[..., None], pipe.decode(whole), picture)
+        images = np.where(repaint[..., None], _stored(pipe, whole), picture)
         return _restored(pipe, images, plan, drawn, measurement, wish, about)
 
     return Drawing(pipe, plan, wish, finish)
@@ -202,14 +211,14 @@ def upscale(
     picture = _picture(pipe, image)
     height, width = picture.shape[0] * scale, picture.shape[1] * scale
     _check_size(wish, "scale", height, width)
-    low = _encode(pipe, picture)
+    low = _values(pipe, picture)
     measurement = Measurement(Downsample(scale, kernel), low, GaussianNoise(0.0))
     truth = None if reference is None else _reference(pipe, reference, (height, width))
     plan = _plan(pipe, (low.shape[1], height, width), measurement, wish)
     about = {"verb": "upscale", "scale": scale, "kernel": kernel, "input_sha256": _hash(image)}
 
     def finish(drawn: Drawn) -> Restored:
-        return _restored(pipe, pipe.decode(drawn.x), plan, drawn, measurement, wish, about, truth)
+        return _restored(pipe, _stored(pipe, drawn.x), plan, drawn, measurement, wish, about, truth)
 
     return Drawing(pipe, plan, wish, finish)
 
@@ -261,14 +270,14 @@ def restore(
         x = drawn.x
         if isinstance(svd, Selection) and measurement.noiseless:  # what is known stays what it is
             x = blend(svd.left(measurement.y), x, svd.s)
-        return _restored(pipe, pipe.decode(x), plan, drawn, measurement, wish, about, truth)
+        return _restored(pipe, _stored(pipe, x), plan, drawn, measurement, wish, about, truth)
 
     return Drawing(pipe, plan, wish, finish)
 
 
 def _source(pipe: Pipeline, operator: Operator, known: Tensor) -> tuple[int, ...]:
     """The shape of x, for this y (1, *T); raises where the two do not go together, or the model makes others."""
-    shape, own = operator.source(tuple(known.shape[1:])) or pipe.config.shape, pipe.config.shape
+    shape, own = operator.source(tuple(known.shape[1:])) or pipe.config.size, pipe.config.size
     if len(shape) != len(own) or shape[0] != own[0] or 0 in shape:
         raise IncompatibleError(
             f"this y is of data with shape {tuple(shape)}, {pipe.name} makes pictures with {own[0]} channels",
@@ -279,7 +288,7 @@ def _source(pipe: Pipeline, operator: Operator, known: Tensor) -> tuple[int, ...
         seen = tuple(operator.forward(known.new_zeros(1, *shape)).shape)
     if seen != tuple(known.shape):
         raise IncompatibleError(
-            f"y has shape {tuple(known.shape[1:])}, {type(operator).__name__} gives {seen[1:]}",
+            f"y has shape {tuple(known.shape[1:])}, {operator.title} gives {seen[1:]}",
             field="y",
             hint="give y as the operator makes it of a picture of the model's size",
         )
@@ -296,7 +305,7 @@ def _check_range(operator: Operator, y: Tensor, shape: tuple[int, ...], std: flo
         raise ConfigError(
             f"y reaches {reached:.4g}, and such a measurement of a picture no more than about {most:.2g}",
             field="y",
-            hint="give it in the units of x_0, where black is -1 and white 1, or as uint8",
+            hint="give it where black is -1 and white 1, or as uint8",
         )
 
 
@@ -306,12 +315,14 @@ class Plan:
     """How x_0 is going to be drawn."""
 
     shape: tuple[int, ...]
+    """(C, H, W) of the result."""
     canvas: tuple[int, ...]
-    """The shape that is drawn, at least the model's own."""
+    """The shape of x_0 that is drawn, at least the model's own."""
     seen: Callable[[Denoiser], Denoiser]
     """How models look at it: in windows, where it is larger than one."""
     windows: int
-    measurement: Measurement | None
+    told: Told | None
+    """The measurement as one of x_0."""
     spatial: Tensor | None
     start: Tensor | None
     method: Method | None
@@ -324,7 +335,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Drawn:
-    """x_0 given y, (n, *shape), and what that took."""
+    """x given y as values from -1 to 1, (n, *shape), and what that took."""
 
     x: Tensor
     evaluations: int
@@ -340,30 +351,31 @@ def _plan(
 ) -> Plan:
     """How n samples that agree with the measurement are drawn; from `start` on where a strength is given."""
     spatial = _told(pipe, measurement, shape)
-    canvas = (shape[0], *map(max, shape[1:], pipe.config.shape[1:]))
-    window, overlap = _window(pipe, canvas, wish)
+    canvas, space = _canvas(pipe, shape)
+    window, overlap = _window(pipe, space, wish)
     if canvas != tuple(shape):  # smaller than the model: it sees a margin of which nothing is known
-        measurement = measurement and replace(
-            measurement, operator=Inside(measurement.operator, shape, canvas)
-        )
         spatial, start = (x if x is None else _padded(x, canvas) for x in (spatial, start))
+    if wish.strength is None:
+        start = None
     tiled = Tiled(pipe.denoiser, window, overlap)
-    windows = len(tiled.windows(canvas[1:]))
-    method, reason = _method(pipe, measurement, wish, windows, trained=spatial is not None)
-    if measurement is not None and method is not None:
-        method.check_measurement(measurement)
+    windows = len(tiled.windows(space[1:]))
+    seen = None if measurement is None else told(pipe, measurement, shape, canvas, start)
+    method, reason = _method(pipe, seen, wish, windows, trained=spatial is not None)
+    if seen is not None and method is not None:
+        method.check_measurement(seen.measurement)
     chosen = _settings(pipe, method, wish)
+    pipe.check_decoder(chosen.decoder)
     nodes = pipe.grid(chosen)
     if wish.strength is not None:
         nodes = _from(nodes, wish.strength)
     return Plan(
         shape=tuple(shape),
-        canvas=canvas,
-        seen=lambda denoiser: denoiser if window == canvas[1:] else twin(tiled, denoiser=denoiser),
+        canvas=space,
+        seen=lambda denoiser: denoiser if window == space[1:] else twin(tiled, denoiser=denoiser),
         windows=windows,
-        measurement=measurement,
+        told=seen,
         spatial=spatial,
-        start=start,
+        start=None if start is None else pipe.space(start),
         method=method,
         reason=reason,
         chosen=chosen,
@@ -373,6 +385,7 @@ def _plan(
     )
 
 
+@torch.no_grad()
 def _drawn(pipe: Pipeline, plan: Plan, wish: Wish) -> Drawn:
     """The samples of a plan."""
     begin = time.perf_counter()
@@ -391,8 +404,8 @@ def _drawn(pipe: Pipeline, plan: Plan, wish: Wish) -> Drawn:
             told = rows_of(plan.asked, rows)
             spatial = _expanded(plan.spatial, len(rows))
             denoiser, cond = pipe.guided(plan.chosen, told, plan.negative, spatial, plan.seen)
-            if plan.measurement is not None and plan.method is not None:
-                denoiser = Posterior(denoiser, plan.measurement, plan.method)
+            if plan.told is not None and plan.method is not None:
+                denoiser = Posterior(denoiser, plan.told.measurement, plan.method)
             x = _begin(pipe, plan.nodes[0], plan.start, (len(rows), *plan.canvas), keys)
             x = sample(
                 denoiser,
@@ -403,7 +416,8 @@ def _drawn(pipe: Pipeline, plan: Plan, wish: Wish) -> Drawn:
                 rng=keys.fork("solver"),
                 on_step=wish.on_step,
             )
-            parts.append(x[::particles, :, : plan.shape[1], : plan.shape[2]])
+            x = pipe.values(x[::particles], plan.chosen.decoder)[..., : plan.shape[1], : plan.shape[2]]
+            parts.append(x if plan.told is None else mended(plan.told, x))
     finally:
         hook.remove()
     return Drawn(torch.cat(parts), sum(counted) // wish.n, time.perf_counter() - begin)
@@ -440,7 +454,7 @@ def _told(pipe: Pipeline, measurement: Measurement | None, shape: tuple[int, ...
 
 
 def _method(
-    pipe: Pipeline, measurement: Measurement | None, wish: Wish, windows: int, trained: bool
+    pipe: Pipeline, seen: Told | None, wish: Wish, windows: int, trained: bool
 ) -> tuple[Method | None, str]:
     """What to draw by, and why."""
     if not isinstance(wish.method, (str, Method)):
@@ -448,19 +462,21 @@ def _method(
             f"method is {wish.method!r}", field="method", hint='give "auto", a name, or one as DPS(scale=0.5)'
         )
     if wish.method != "auto":
-        if measurement is None:
+        if seen is None:
             raise ConfigError(
                 f"method={wish.method} has no effect here",
                 field="method",
                 hint="it says how what is known is heeded, and nothing is: leave it out, or give a mask",
             )
         asked = wish.method
-        return asked if isinstance(asked, Method) else component(asked, Method, "method"), "as asked for"
+        found = asked if isinstance(asked, Method) else component(asked, Method, "method")
+        return found, seen.explain("as asked for")
     if trained:
         return None, f"{pipe.name} was trained for it"
-    if measurement is None:
+    if seen is None:
         return None, "nothing is to be kept, so there is nothing to agree with"
-    return choose(measurement, windows)
+    method, reason = choose(seen.measurement, windows)
+    return method, seen.explain(reason)
 
 
 def _settings(pipe: Pipeline, method: Method | None, wish: Wish) -> Defaults:
@@ -473,18 +489,31 @@ def _settings(pipe: Pipeline, method: Method | None, wish: Wish) -> Defaults:
         if method.steps is not None and pipe.config.defaults.steps < method.steps:
             # times that were found for few steps of another solver mean nothing here
             suited |= {} if "times" in given else {"steps": method.steps, "grid": "uniform"}
-    if wish.label is None and pipe.config.classes:
+    if word := _unasked(pipe, wish):
         if given.get("guidance", 1) != 1 and given.get("weaker", "unconditional") == "unconditional":
             raise ConfigError(
-                f"guidance={given['guidance']} needs a label",
+                f"guidance={given['guidance']} needs a {word}",
                 field="guidance",
-                hint="give label=, or leave it out",
+                hint=f"give {word}=, or leave it out",
             )
         suited |= {"guidance": 1.0, "classifier": ""}
     chosen = pipe.chosen(suited | given)
     if method is not None:
         method.check_solver(chosen.solver)
+    if chosen.decoder:
+        raise IncompatibleError(
+            f"decoder={chosen.decoder} is for free samples: what is known of a picture is compared by the model's own",
+            field="decoder",
+            hint="leave decoder out",
+        )
     return chosen
+
+
+def _unasked(pipe: Pipeline, wish: Wish) -> str:
+    """What the model could be asked for, and is not: its word; "" where nothing is left out."""
+    if pipe.config.prompt is not None:
+        return "" if wish.prompt or wish.negative is not None or wish.label is not None else "prompt"
+    return "label" if pipe.config.classes and wish.label is None else ""
 
 
 def _asked(pipe: Pipeline, chosen: Defaults, wish: Wish) -> Asked | None:
@@ -494,21 +523,37 @@ def _asked(pipe: Pipeline, chosen: Defaults, wish: Wish) -> Asked | None:
     return pipe.asked(wish.label, wish.prompt, Rng.of(wish.seed, wish.n), chosen)
 
 
-def _window(pipe: Pipeline, canvas: tuple[int, ...], wish: Wish) -> tuple[tuple[int, ...], int]:
-    """The windows' size on each axis, and how far they overlap."""
-    own = pipe.config.shape[1:]
-    tile = min(own) if wish.tile is None else wish.tile
-    if tile > min(own):
+def _canvas(pipe: Pipeline, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape of the picture that is drawn, whole blocks of a codec and at least the model's own, and of its x_0."""
+    canvas = (shape[0], *map(max, shape[1:], pipe.config.size[1:]))
+    space = pipe.codec.shape(canvas)
+    return (shape[0], *(_factor(pipe) * n for n in space[1:])), space
+
+
+def _factor(pipe: Pipeline) -> int:
+    """Pixels of a picture for one position of x_0, along each axis."""
+    return pipe.codec.config.factor if isinstance(pipe.codec, Latent) else 1
+
+
+def _window(pipe: Pipeline, space: tuple[int, ...], wish: Wish) -> tuple[tuple[int, ...], int]:
+    """The windows' size on each axis, and how far they overlap, in positions of x_0; both are asked for in pixels."""
+    own, factor = pipe.config.shape[1:], _factor(pipe)
+    least, most = 2 * factor, min(own) * factor
+    steps = "" if factor == 1 else f", in steps of {factor}, the pixels of one position in its latent space"
+    tile = most if wish.tile is None else wish.tile
+    if not least <= tile <= most or tile % factor:
         raise ConfigError(
             f"tile is {tile}",
             field="tile",
-            hint=f"accepted: 2 to {min(own)}, the side {pipe.name} was trained with",
+            hint=f"accepted: {least} to {most}, the side {pipe.name} was trained with{steps}",
         )
-    window = own if wish.tile is None else (tile,) * len(own)
-    overlap = tile // 2 if wish.overlap is None else wish.overlap
-    if overlap >= tile:
-        raise ConfigError(f"overlap is {overlap}", field="overlap", hint=f"accepted: 0 to {tile - 1}")
-    return tuple(map(min, window, canvas[1:])), overlap
+    overlap = tile // factor // 2 * factor if wish.overlap is None else wish.overlap
+    if overlap >= tile or overlap % factor:
+        raise ConfigError(
+            f"overlap is {overlap}", field="overlap", hint=f"accepted: 0 to {tile - factor}{steps}"
+        )
+    window = own if wish.tile is None else (tile // factor,) * len(own)
+    return tuple(map(min, window, space[1:])), overlap // factor
 
 
 def _from(nodes: Tensor, strength: float) -> Tensor:
@@ -523,24 +568,6 @@ def _from(nodes: Tensor, strength: float) -> Tensor:
     return torch.cat((nodes.new_tensor([strength]), later))
 
 
-class Inside(Operator):
-    """A of the first rows and columns of x."""
-
-    def __init__(self, operator: Operator, shape: tuple[int, ...], canvas: tuple[int, ...]) -> None:
-        self.operator, self.shape, self.canvas = operator, shape, canvas
-        self.linear = operator.linear  # type: ignore[misc]
-
-    def source(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self.canvas
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.operator.forward(x[..., : self.shape[1], : self.shape[2]])
-
-    def svd(self, like: Tensor) -> SVD | None:
-        inner = self.operator.svd(like[..., : self.shape[1], : self.shape[2]])
-        return Selection(self, like) if isinstance(inner, Selection) else None
-
-
 # -- pictures ----------------------------------------------------------------------------------------------
 def _picture(pipe: Pipeline, image: np.ndarray, field: str = "image") -> np.ndarray:
     """uint8 (H, W, C) with the model's channels; grey becomes colour where the model is of colour."""
@@ -550,7 +577,7 @@ def _picture(pipe: Pipeline, image: np.ndarray, field: str = "image") -> np.ndar
         )
     image = np.asarray(image)
     image = image[..., None] if image.ndim == 2 else image
-    channels = pipe.config.shape[0]
+    channels = pipe.config.size[0]
     if image.ndim != 3 or image.dtype != np.uint8 or image.shape[2] not in (1, channels) or 0 in image.shape:
         raise IncompatibleError(
             f"{field} is {image.dtype} of shape {image.shape}",
@@ -629,22 +656,26 @@ def _check_size(wish: Wish, field: str, height: int, width: int) -> None:
         )
 
 
-def _encode(pipe: Pipeline, picture: np.ndarray) -> Tensor:
-    """(1, C, H, W) in the units of x_0."""
-    x = torch.tensor(picture, device=pipe.device).movedim(-1, 0)[None]
-    return pipe.codec.encode(x)
+def _values(pipe: Pipeline, picture: np.ndarray) -> Tensor:
+    """(1, C, H, W), from -1 to 1."""
+    return pipe.data.encode(torch.tensor(picture, device=pipe.device).movedim(-1, 0)[None])
+
+
+def _stored(pipe: Pipeline, x: Tensor) -> np.ndarray:
+    """uint8 (N, H, W, C) of values from -1 to 1."""
+    return pipe.data.decode(x).cpu().movedim(1, -1).contiguous().numpy()
 
 
 def _measured(pipe: Pipeline, y: np.ndarray | Tensor) -> tuple[Tensor, bool]:
-    """(1, *T) in the units of x_0, and whether it was stored as bytes: uint8 (H, W, C), or (C, H, W) as a tensor."""
+    """(1, *T), from -1 to 1, and whether it was stored as bytes: uint8 (H, W, C), or (C, H, W) as a tensor."""
     if isinstance(y, Tensor):
         stored = y.dtype == torch.uint8
-        known = pipe.codec.encode(y[None]) if stored else y[None].float()
+        known = pipe.data.encode(y[None]) if stored else y[None].float()
     else:
         y = np.asarray(y)
         stored = y.dtype == np.uint8
         if stored:
-            known = _encode(pipe, y[..., None] if y.ndim == 2 else y)
+            known = _values(pipe, y[..., None] if y.ndim == 2 else y)
         elif y.dtype.kind == "f":
             known = torch.tensor(y)[None].float()
         else:
@@ -687,7 +718,7 @@ def _restored(
     about: Mapping[str, Any],
     truth: Tensor | None = None,
 ) -> Restored:
-    stored = pipe.codec.encode(torch.from_numpy(images).movedim(-1, 1).to(pipe.device))
+    stored = pipe.data.encode(torch.from_numpy(images).movedim(-1, 1).to(pipe.device))
     consistency, noise = [], 0.0
     if measurement is not None:
         gap = measurement.residual(stored).flatten(1)
@@ -718,11 +749,12 @@ def _restored(
         "method": dump(plan.method) if plan.method else "none",
         **about,
     }
-    told = wish.label is not None and isinstance(plan.asked, Tensor)
+    labels = plan.asked.tolist() if wish.label is not None and isinstance(plan.asked, Tensor) else None
     return Restored(
         images=images,
         seeds=list(range(wish.seed, wish.seed + wish.n)),
-        labels=plan.asked.tolist() if told and isinstance(plan.asked, Tensor) else None,
+        labels=labels,
+        prompts=None if wish.prompt is None else [wish.prompt] * wish.n,
         recipe=recipe,
         evaluations=drawn.evaluations,
         seconds=drawn.seconds,
@@ -754,7 +786,7 @@ def _reference(pipe: Pipeline, reference: np.ndarray, size: tuple[int, ...]) -> 
             field="reference",
             hint="give the true picture in the size of the result",
         )
-    return _encode(pipe, picture)
+    return _values(pipe, picture)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..codecs import LatentConfig
+from ..codecs import ConsistencyConfig, LatentConfig, VAEConfig, VQVAEConfig
 from ..embedders import LowResolution, Masked
 from ..errors import IncompatibleError
 from ..networks import ClassifierConfig
 from ..networks.base import NetworkConfig
-from ..objectives import Classification, Reconstruction
+from ..objectives import Classification, Consistency, Reconstruction
 from .base import Data, Recipe, Request, Sampling, fill
 from .editing import Edit, Restore, Upscale
 from .evaluation import Evaluation
@@ -48,7 +48,7 @@ def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
     from .classifier import classifier
     from .families import FAMILIES
     from .image import image
-    from .latent import autoencoder, latent
+    from .latent import autoencoder, decoder, latent
     from .points import points
     from .restoration import inpaint, upscale
     from .small import is_small, small
@@ -56,7 +56,7 @@ def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
     from .text import reads, text
 
     measured = {"image": image, "points": points}[data.info.kind](recipe, data, device)
-    if recipe.codec:
+    if recipe.codec and recipe.task == "generate":
         measured = latent(measured)
     told = reads(recipe, data)
     if told:
@@ -67,7 +67,13 @@ def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
         family = FAMILIES[recipe.process](data)
         sampling = fill(family.sampling, measured.sampling)
         measured = replace(measured, **family._asdict() | {"sampling": sampling})
-    tasks = {"classifier": classifier, "upscale": upscale, "inpaint": inpaint, "autoencoder": autoencoder}
+    tasks = {
+        "classifier": classifier,
+        "upscale": upscale,
+        "inpaint": inpaint,
+        "autoencoder": autoencoder,
+        "decoder": decoder,
+    }
     if recipe.task in tasks:
         measured = tasks[recipe.task](measured, data)
     few = is_small(recipe, data)
@@ -78,18 +84,34 @@ def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
 
 def _checked(recipe: Recipe) -> Recipe:
     """The recipe, its parts made for its task."""
-    if recipe.codec and (recipe.task != "generate" or recipe.augment is not None):
+    if recipe.task == "decoder" and not recipe.codec:
+        raise IncompatibleError(
+            "task=decoder decodes the latents of an autoencoder, and none is given",
+            field="codec",
+            hint="name its run: codec=RUN; unstir train DATA task=autoencoder trains one",
+        )
+    if recipe.codec and (recipe.task not in ("generate", "decoder") or recipe.augment is not None):
         what = f"task={recipe.task}" if recipe.task != "generate" else "augment"
         raise IncompatibleError(
             f"{what} does not go with codec={recipe.codec}: it works on the pictures themselves",
             field="codec",
-            hint="leave codec out",
+            hint="leave task out: every model of latents fills in and enlarges, by unstir edit and unstir upscale"
+            if recipe.task in ("inpaint", "upscale")
+            else "leave codec out",
+        )
+    if recipe.data.buckets and recipe.task not in ("generate", "autoencoder"):
+        raise IncompatibleError(
+            f"buckets do not go with task={recipe.task}",
+            field="data.buckets",
+            hint="leave buckets out: it is trained on squares, and takes pictures of any shape",
         )
     for field, part, kind, task in (
         ("network", recipe.network, ClassifierConfig, "classifier"),
-        ("network", recipe.network, LatentConfig, "autoencoder"),
+        ("network", recipe.network, (VAEConfig, VQVAEConfig), "autoencoder"),
+        ("network", recipe.network, ConsistencyConfig, "decoder"),
         ("objective", recipe.objective, Classification, "classifier"),
         ("objective", recipe.objective, Reconstruction, "autoencoder"),
+        ("objective", recipe.objective, Consistency, "decoder"),
         ("spatial", recipe.spatial, LowResolution, "upscale"),
         ("spatial", recipe.spatial, Masked, "inpaint"),
     ):
@@ -98,7 +120,7 @@ def _checked(recipe: Recipe) -> Recipe:
             name = type(part).__name__.removesuffix("Config")
             raise IncompatibleError(f"{name} is not made for task={recipe.task}", field=field, hint=hint)
     for field, told, wrong in (
-        ("augment", recipe.augment, recipe.task in ("classifier", "autoencoder")),
+        ("augment", recipe.augment, recipe.task in ("classifier", "autoencoder", "decoder")),
         ("patches", recipe.patches, recipe.task != "generate"),
     ):
         if told is not None and wrong:
@@ -117,6 +139,9 @@ def _joined(recipe: Recipe, shape: tuple[int, ...]) -> Recipe:
         channels = recipe.spatial.channels(shape[0])
     if recipe.patches is not None:
         channels += 2
+    if isinstance(network, LatentConfig):  # a kind that was chosen by name knows nothing of the data
+        network = replace(network, data_channels=shape[0], axes=len(shape) - 1)
+        return replace(recipe, network=network)
     if not isinstance(network, NetworkConfig):
         return recipe
     if network.spatial_channels not in (0, channels):

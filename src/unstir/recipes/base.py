@@ -28,7 +28,7 @@ Family = Literal["ddpm", "vp", "subvp", "ve", "edm", "flow", "cosine", "ncsn", "
 System = Literal["stable-diffusion", "stable-diffusion-3"]
 """The names of `systems.SYSTEMS`."""
 Grid = Literal["uniform", "trailing", "log_snr", "karras", "shifted", "exponential", "beta", "optimised"]
-Task = Literal["generate", "classifier", "upscale", "inpaint", "autoencoder"]
+Task = Literal["generate", "classifier", "upscale", "inpaint", "autoencoder", "decoder"]
 Group = TypeVar("Group", "Data", Training, "Sampling", "Recipe")
 
 
@@ -52,6 +52,8 @@ class Data:
     """Share of the items kept aside to measure the held-out loss; None: chosen from their number."""
     flip: bool | None = None
     """Show half of the pictures mirrored; None: only where that does not change what they mean."""
+    buckets: bool = False
+    """Train on the pictures of a folder in shapes near to their own, of about the same area, in place of squares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class Sampling:
     names blocks), or a worse model: RUN@STEP, another average of the weights, RUN@ema:0.2, or a file."""
     classifier: str | None = None
     """A classifier of noisy data that guidance follows in place of a weaker opinion: RUN, RUN@STEP or a file."""
+    decoder: str | None = None
+    """What decodes the latents in place of the model's own decoder: a run of task=decoder, RUN@STEP or a file."""
     threshold: Fraction | None = None
     """Dynamic thresholding at this quantile of |x_0|, as 0.995; 0 = off."""
 
@@ -120,9 +124,11 @@ class Recipe:
     data: Data
     task: Task = "generate"
     """What is trained: a model that generates, a classifier of noisy data that guides one, a model that makes
-    pictures larger or fills in what is unknown of them, or an autoencoder, in whose space others generate (codec=)."""
+    pictures larger or fills in what is unknown of them, an autoencoder, in whose space others generate (codec=), or
+    another decoder for one, which draws the detail that latents do not hold."""
     codec: str = ""
-    """The run of an autoencoder, RUN or RUN@STEP, in whose latent space the model works; "" = on the data itself."""
+    """The run of an autoencoder, RUN or RUN@STEP, in whose latent space the model works; "" = on the data itself.
+    With task=decoder: whose latents are decoded."""
     system: System | None = None
     """A published system to train on this data (docs/text-to-image.md): its parts, where left open."""
     process: Family | None = None

@@ -24,12 +24,15 @@ class Drawing(ABC):  # noqa: B024  settings have no methods
     """Sample i depends on seed + i alone."""
     label: int | str | None = None
     """A class, by number or name; None: the model is told none."""
+    prompt: str | None = None
+    """What the picture is to show, in words, for a model trained on captions; (word:1.3) counts more; None: anything
+    that fits."""
     negative: int | str | None = None
-    """A class for guidance to move away from, in place of none."""
+    """A class, or words, for guidance to move away from, in place of none."""
     method: Method | None = None
     """How the model is told of the picture; auto: chosen by operator and noise, and the choice is explained."""
     tile: Annotated[int, Range(ge=2, le=4096)] | None = None
-    """Side of the windows in which a picture larger than the model is done; None: the model's own."""
+    """Side in pixels of the windows in which a picture larger than the model is done; None: the model's own."""
     overlap: Annotated[int, Range(ge=0, le=4095)] | None = None
     """Pixels that neighbouring windows share; None: half a window."""
     uncertainty: bool = False

@@ -44,7 +44,7 @@ class Evaluation:
     values: tuple[Annotated[float, Range(ge=0)], ...] | None = None
     """With sweep=: which ones, as 1,2,4; None: some around the model's own."""
     out: str | None = None
-    """A folder for the results; None: eval/ in the run, or in the model file's folder."""
+    """A folder for the results; None: eval/ in the run, or in the model file's folder; of the shipped model, here."""
     exact: bool = False
     """Draw as `unstir sample` does, so that neighbours in a batch cannot change a bit; slower."""
     micro_batch: Count = 100

@@ -20,7 +20,7 @@ __all__ = ["FEW", "about_small", "is_small", "small"]
 
 Part = TypeVar("Part")
 
-UNFIT = {"classifier": "a classifier", "autoencoder": "an autoencoder"}
+UNFIT = {"classifier": "a classifier", "autoencoder": "an autoencoder", "decoder": "a decoder"}
 """The tasks that draw nothing."""
 FEW = 500
 """Below so many pictures auto is on: training sees each of them 300 times and more, and begins to copy."""

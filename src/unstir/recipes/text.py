@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from ..data import Dataset
@@ -22,7 +23,7 @@ def reads(recipe: Recipe, data: Dataset) -> bool:
     Raises DataError where captions are asked for and there are none.
     """
     wanted, found = recipe.data.captions, data.info.captions
-    if recipe.task in ("classifier", "autoencoder") or wanted is False:
+    if recipe.task in ("classifier", "autoencoder", "decoder") or wanted is False:
         return False
     if wanted and not found:
         raise DataError(
@@ -37,6 +38,7 @@ def text(measured: Recipe) -> Recipe:
     """The measured recipe with an encoder of text, and a network that attends to it."""
     network = measured.network
     if isinstance(network, UNetConfig) and not network.attention:
-        network = replace(network, attention=min(2, len(network.widths)))
+        head = math.gcd(network.head_width, *network.widths)
+        network = replace(network, attention=min(2, len(network.widths)), head_width=head)
     sampling = replace(measured.sampling, guidance=3.0)
     return replace(measured, network=network, text=(TransformerConfig(),), sampling=sampling)

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from .. import config
+from ..assessment import assess
+from ..codecs import LatentConfig
 from ..data import Dataset, describe, describe_lines, open_data
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, UnstirError
 from ..evaluate import Drawn, Evidence, Memorisation, Raw
-from ..files import write_atomic
+from ..files import read_json, write_atomic
 from ..modalities.image import encode_png
 from ..networks import ClassifierConfig
 from ..pipeline import Pipeline, Samples, load
@@ -78,7 +80,10 @@ def write_report(run: Path, extra: Mapping[str, Path] | None = None, samples: in
     records = read_metrics(run)
     sets = _opened(values.get("data") or {})
     judge = judged(values.get("training") or {}, records)
-    free = pipe.config.spatial is None and not isinstance(pipe.config.network, ClassifierConfig)
+    fixed = isinstance(pipe.config.network, (ClassifierConfig, LatentConfig))
+    free = pipe.config.spatial is None and not fixed
+    if isinstance(pipe.config.network, LatentConfig) and sets:
+        _judge(run, pipe)
     trained_on = str((values.get("training") or {}).get("device"))
     speed = next((r["per_second"] for r in reversed(records) if r.get("per_second")), 0.0)
     n = samples or _affordable(pipe, speed if trained_on.startswith(device) else 0.0)
@@ -90,6 +95,7 @@ def write_report(run: Path, extra: Mapping[str, Path] | None = None, samples: in
         _losses(records, judge),
         _levels(records),
         _measured(records, judge),
+        _fidelity(records),
         results(run / "eval"),
         _neighbours(drawn, *sets) if drawn and sets and pipe.config.kind == "image" else "",
         _timings(pipe, records, drawn),
@@ -204,6 +210,31 @@ def _measured(records: Sequence[Mapping[str, Any]], judge: Judge) -> str:
         f"best step. Features {rows[-1].get('features') or 'none'}; more samples give surer numbers: unstir evaluate."
     )
     return f'<h2>Samples while it trained</h2><div class="plots">{"".join(plots)}</div><p class="note">{note}</p>'
+
+
+def _judge(run: Path, pipe: Pipeline) -> None:
+    """Measure an autoencoder, where its present weights were not yet: the page shows what is in RUN/eval."""
+    known = (read_json(path) for path in (run / "eval").glob("*.json"))
+    try:
+        if not any(document.get("sha256") == pipe.digest for document in known):
+            assess(str(run)).save(run / "eval")
+    except UnstirError as error:
+        _log.warning("the report is without numbers of the autoencoder: %s", error.message)
+
+
+def _fidelity(records: Sequence[Mapping[str, Any]]) -> str:
+    """How near decoded pictures came over the steps."""
+    rows = [r for r in records if r.get("psnr") is not None]
+    if not rows:
+        return ""
+    names = {"psnr": "PSNR in dB", "ssim": "SSIM"}
+    steps = [r["step"] for r in rows]
+    curves = (
+        plot([Curve(text, steps, [r[name] for r in rows])], "step", text, width=480, height=230)
+        for name, text in names.items()
+    )
+    note = '<p class="note">Of held-out items, encoded and decoded.</p>'
+    return f'<h2>Decoded while it trained</h2><div class="plots">{"".join(curves)}</div>{note}'
 
 
 def _over_steps(name: str, rows: Sequence[Mapping[str, Any]]) -> Curve:
