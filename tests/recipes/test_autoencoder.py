@@ -227,6 +227,13 @@ def test_it_decodes_the_latents_of_a_model_that_was_trained_before(
         assert why in capsys.readouterr().err
 
 
+def test_models_are_trained_in_the_space_of_a_decoder_as_well(decoder: Path, tmp_path: Path) -> None:
+    assert run("generate", tmp_path / "run", f"codec={decoder}", "steps=2") == 0
+    pipe = unstir.load(tmp_path / "run")
+    assert isinstance(pipe.codec, Consistency)
+    assert pipe.sample(n=2, steps=2).images.shape == (2, 8, 8, 1)
+
+
 def test_a_decoder_of_other_latents_is_refused(
     latent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,8 +19,9 @@ def edit(
 
     What is white in mask= is painted anew; every other pixel keeps its bytes. extend=right:16 adds a border and
     paints it; strength=0.6 changes what is there instead of replacing it: with a mask there, without one all
-    over. Pictures larger than the model are done in overlapping windows. n=8 uncertainty=1 shows what is left open.
-    prompt= says what is to be there, to a model trained on captions. The result carries its recipe: unstir inspect FILE. All keys: unstir config edit
+    over. prompt= says what is to be there, to a model trained on captions. Pictures larger than the model are done
+    in overlapping windows. n=8 uncertainty=1 shows what is left open. The result carries its recipe: unstir
+    inspect FILE. All keys: unstir config edit
 
     \b
     Examples:

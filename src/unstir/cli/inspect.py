@@ -70,8 +70,8 @@ def settings_of(recipe: Mapping[str, Any], verb: str = "sample") -> list[str]:
     for key, value in recipe.items():
         if key == "prompt" and value is not None:
             words.append(f"prompt={_prompts(value)}")
-            continue
-        words += _pairs(key, value, known.get(key) or known.get(f"sampling.{key}", {}), root)
+        elif not (key == "n" and verb == "sample" and value == _usual(recipe.get("prompt"))):
+            words += _pairs(key, value, known.get(key) or known.get(f"sampling.{key}", {}), root)
     return words
 
 
@@ -91,6 +91,11 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _usual(prompt: Any) -> int:
+    """How many samples there are unless told otherwise: one for each prompt."""
+    return 16 if prompt is None else len(prompt) if isinstance(prompt, list) else 1
 
 
 def _prompts(prompt: Any) -> str:

@@ -115,7 +115,7 @@ def _arguments(request: Request, pipe: Pipeline) -> dict[str, Any]:
 
 
 def read_prompts(text: str | None) -> list[str]:
-    """"one | two" -> both; "@FILE" -> its lines that are not empty; \\| is a bar, None nothing.
+    """ "one | two" -> both; "@FILE" -> its lines that are not empty; \\| is a bar, None nothing.
 
     Raises DataError where the file cannot be read or is empty.
     """

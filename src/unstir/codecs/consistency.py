@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -22,9 +22,6 @@ from ..networks.base import NetworkConfig
 from ..rng import Rng
 from ..spec import Count, Range
 from .latent import Latent, LatentConfig, Sampled
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Consistency", "ConsistencyConfig"]
 

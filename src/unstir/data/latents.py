@@ -97,5 +97,5 @@ def _items(data: Dataset, encode: Callable[[Tensor], Tensor], turned: bool) -> I
     for first in range(0, len(data), AT_ONCE):
         rows = np.arange(first, min(first + AT_ONCE, len(data)))
         x, _ = data.take(rows, np.ones(len(rows), bool) if turned else None)
-        parts.append(encode(x).movedim(1, -1).cpu().numpy())
+        parts.append(encode(x).detach().movedim(1, -1).cpu().numpy())
     return Items(pixels=np.concatenate(parts), keys=data.items.keys[data.rows], names=data.names)

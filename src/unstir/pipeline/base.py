@@ -262,7 +262,8 @@ class Pipeline:
         counted = [self.denoiser, *self._worse_of(chosen)]
         if exact is None:
             exact = self.device.type == "cpu"
-        micro = self.micro_batch(shape) if exact else min(n, self._at_once(max(chosen.micro_batch, 64), shape))
+        free = min(n, self._at_once(max(chosen.micro_batch, 64), shape))
+        micro = self.micro_batch(shape) if exact else free
         nodes = self.grid(chosen)
         calls: list[int] = []
         parts = []
@@ -410,7 +411,8 @@ class Pipeline:
         count, keys = rows.stop - rows.start, rng[index].to(self.device)
         denoiser, cond = self.guided(chosen, rows_of(asked, index), negative)
         process: Gaussian = self.denoiser.process
-        x = process.prior((micro, *self.codec.shape(data_shape)), keys.fork("prior"), torch.float32, self.device)
+        shape = (micro, *self.codec.shape(data_shape))
+        x = process.prior(shape, keys.fork("prior"), torch.float32, self.device)
         frames: list[tuple[np.ndarray, np.ndarray]] = []
 
         def decoded(x: Tensor) -> np.ndarray:

@@ -500,12 +500,6 @@ def _settings(pipe: Pipeline, method: Method | None, wish: Wish) -> Defaults:
     chosen = pipe.chosen(suited | given)
     if method is not None:
         method.check_solver(chosen.solver)
-    if chosen.decoder:
-        raise IncompatibleError(
-            f"decoder={chosen.decoder} is for free samples: what is known of a picture is compared by the model's own",
-            field="decoder",
-            hint="leave decoder out",
-        )
     return chosen
 
 
