@@ -72,7 +72,7 @@ def test_a_family_fills_every_blank(name: str, source: str) -> None:
     data = open_data(source)[0]
     recipe = resolved(data, process=name)
     left = {f.name for f in dataclasses.fields(recipe) if getattr(recipe, f.name) is None}
-    assert left == {"spatial", "augment", "patches"}, (
+    assert left == {"system", "spatial", "augment", "patches"}, (
         "which are for models that restore, and for few pictures"
     )
     wanted = FAMILIES[name](data)

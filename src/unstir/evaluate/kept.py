@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from abc import ABC
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ H = TypeVar("H", bound="Header")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class Header(ABC):
     """What a network is, written into its file as JSON."""
 
     found: ClassVar[tuple[str, ...]] = ()
