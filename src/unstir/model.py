@@ -179,7 +179,11 @@ def write_model(path: Path, model: Model, *, half: bool = False) -> None:
 
     With `half`, weights are kept in float16: half the size, rounded by 1 part in 2048. They compute in float32.
     """
-    document: dict[str, Any] = {"format": FORMAT, "name": model.name, "config": dump(model.config, ModelConfig)}
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "name": model.name,
+        "config": dump(model.config, ModelConfig),
+    }
     tensors = _weights(model)
     if half:
         document["half"] = True

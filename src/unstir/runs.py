@@ -344,10 +344,14 @@ def _read(pipeline: Pipeline, train_set: Dataset, heldout: Dataset, say: Say) ->
     """Let encoders that are not trained read every caption once, and say which captions are cut."""
     embedder = pipeline.denoiser.embedder
     assert isinstance(embedder, Prompt), "it reads"
-    known = {caption.text for data in (train_set, heldout) for some in data.captions or () for caption in some}
+    known = {
+        caption.text for data in (train_set, heldout) for some in data.captions or () for caption in some
+    }
     embedder.remember(sorted(known), cache_folder().with_name("texts"))
     if cut := embedder.too_long(sorted(known)):
-        say(f"note     {len(cut):,} captions are longer than is read, and are cut, such as {cut[0][:60]!r}...")
+        say(
+            f"note     {len(cut):,} captions are longer than is read, and are cut, such as {cut[0][:60]!r}..."
+        )
 
 
 def _prompt(recipe: Recipe, data: Dataset) -> PromptConfig:

@@ -568,8 +568,14 @@ class Pipeline:
         """Another decoder of the same latents, loaded once."""
         other, own = self._other(model, (), "decoder", "").module, self.codec
         if not (isinstance(own, Latent) and isinstance(other, Latent)):
-            which = f"{model} is no decoder" if isinstance(own, Latent) else f"{self.name} has no latents to decode"
-            raise IncompatibleError(which, field="decoder", hint="leave decoder out, or name a run of task=decoder")
+            which = (
+                f"{model} is no decoder"
+                if isinstance(own, Latent)
+                else f"{self.name} has no latents to decode"
+            )
+            raise IncompatibleError(
+                which, field="decoder", hint="leave decoder out, or name a run of task=decoder"
+            )
         if not own.shares_latents(other):
             raise IncompatibleError(
                 f"{model} decodes the latents of another autoencoder than that of {self.name}",
@@ -654,7 +660,9 @@ class Pipeline:
             return self.config.size
         if self.config.kind != "image":
             raise ConfigError(
-                f"size is {size!r}, but this model makes {self.config.kind}", field="size", hint="leave size out"
+                f"size is {size!r}, but this model makes {self.config.kind}",
+                field="size",
+                hint="leave size out",
             )
         return (self.config.size[0], *read_size(size))
 

@@ -38,7 +38,7 @@ def stable_diffusion(measured: Recipe, data: Dataset) -> Recipe:
 
 
 def stable_diffusion_3(measured: Recipe, data: Dataset) -> Recipe:
-    """Esser et al. 2024: rectified flow with logit-normal times, a transformer of two streams, several text encoders."""
+    """Esser et al. 2024: rectified flow, logit-normal times, a transformer of two streams, several text encoders."""
     parts = flow(data)
     encoders = (TransformerConfig(), MiniLMConfig()) if available() else (TransformerConfig(),)
     sampling = fill(replace(parts.sampling, guidance=5.0), measured.sampling)
