@@ -5,55 +5,29 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ConfigError, IncompatibleError
-from ..layers import GELU_GAIN, Context, JointAttention, Rotation, linear, patchify, unpatchify
-from ..spec import Count, Range
-from .base import Network, NetworkConfig
-from .dit import Modulation, modulate
-from .positions import Kind, Positions
+from ..errors import IncompatibleError
+from ..layers import GELU_GAIN, Context, JointAttention, Rotation, linear
+from ..spec import Count
+from .patched import Modulation, Patched, PatchedConfig, modulate
+from .positions import Kind
 
 __all__ = ["MMDiT", "MMDiTConfig"]
 
 
 @dataclass(frozen=True)
-class MMDiTConfig(NetworkConfig):
+class MMDiTConfig(PatchedConfig):
     """The settings of `MMDiT`."""
 
     patch: Count = 2
     """The side of the patches that become tokens."""
-    width: Count = 192
-    """Channels of a token, of the picture and of the text."""
-    depth: Count = 6
-    """Transformer blocks."""
-    heads: Count = 6
-    """Attention heads; they divide the width."""
-    expansion: Count = 4
-    """Hidden channels of a block's feed-forward parts, in widths."""
-    embedding: Count = 256
-    """Width of the embedding of the noise level and the pooled text."""
-    dropout: Annotated[float, Range(ge=0, lt=1)] = 0.0
-    """Fraction of the hidden features of each feed-forward part dropped in training."""
     positions: Kind = "rope"
     """How patches are told apart: fixed waves, a learned table, or rotations of queries and keys."""
-    spatial_channels: Annotated[int, Range(ge=0)] = 0
-    """Channels of `Condition.spatial`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.width % self.heads:
-            raise ConfigError(
-                f"heads {self.heads} does not divide width {self.width}",
-                field="heads",
-                hint="choose a number of heads that divides the width",
-            )
 
     def build(
         self,
@@ -117,14 +91,14 @@ def _joined(
     return torch.addcmul(h, gate_2, feed(modulate(h, scale, shift)))
 
 
-class MMDiT(Network):
-    """x -> patches, tokens -> text; both through the blocks -> patches, on a grid of ceil(S / patch) tokens.
+class MMDiT(Patched):
+    """Patches and text go through the blocks side by side, each with weights of its own, and attend to both.
 
-    Works at any spatial size, as `DiT`. Text has no positions here: its encoder gave it those. The noise level
-    and the pooled text modulate both streams. Raises IncompatibleError for points, and where there are no tokens.
+    Text has no positions here: its encoder gave it those. The noise level and the pooled text modulate both
+    streams. Raises IncompatibleError for points, and where there are no tokens.
     """
 
-    attends: ClassVar = True
+    config: MMDiTConfig
 
     def __init__(
         self,
@@ -135,44 +109,23 @@ class MMDiT(Network):
         out: int | None = None,
         tokens: int = 0,
     ) -> None:
-        super().__init__(
-            channels,
-            shape,
-            cond_dim,
-            out,
-            tokens,
-            spatial_channels=config.spatial_channels,
-            embedding=config.embedding,
-        )
+        super().__init__(config, channels, shape, cond_dim, out, tokens)
         if tokens == 0:
             raise IncompatibleError(
                 "an mmdit without text is half a network",
                 field="network",
                 hint="use network=dit, or data with captions",
             )
-        self.config = config
-        self.grid = tuple(math.ceil(n / config.patch) for n in shape)
-        volume = config.patch ** len(shape)
-        self.enter = linear((channels + config.spatial_channels) * volume, config.width)
         self.enter_text = linear(tokens, config.width)
-        self.positions = Positions(config.positions, self.grid, config.width, config.heads)
-        self.blocks = nn.ModuleList(Block(config, last=k == config.depth - 1) for k in range(config.depth))
-        self.modulation = Modulation(config.embedding, config.width, 2)
-        self.leave = linear(config.width, self.out * volume, gain=0)
 
-    def trunk(self) -> list[nn.Module]:
-        return list(self.blocks)
+    def block(self, k: int) -> Block:
+        return Block(self.config, last=k == self.config.depth - 1)
 
-    def body(self, x: Tensor, e: Tensor, context: Context | None) -> Tensor:
-        assert context is not None  # built for tokens
-        patches = patchify(x, self.config.patch)
-        grid = tuple(patches.shape[1:-1])
-        h, rotation = self.positions(self.enter(patches.flatten(1, -2)), grid)
-        streams = h, self.enter_text(context.tokens)
-        mask = context.mask
+    def through(self, h: Tensor, e: Tensor, context: Context | None, rotation: Rotation | None) -> Tensor:
+        assert context is not None, "it was built for tokens"
+        streams, mask = (h, self.enter_text(context.tokens)), context.mask
         if mask is not None:
             mask = torch.cat((mask.new_ones(len(mask), h.shape[1]), mask), 1)[:, None, None]
         for block in self.blocks:
             streams = block(streams, e, mask, rotation)
-        h = self.leave(modulate(streams[0], *self.modulation(e)))
-        return unpatchify(h.unflatten(1, grid), self.config.patch, x.shape[2:])
+        return streams[0]
