@@ -1,12 +1,13 @@
 """Write the model that comes with the package: one run's average, in half precision, with the sampling it is best with.
 
-    python tools/ship_emoji.py runs/emoji-text [solver steps guidance ...as KEY=VALUE]
+    python tools/ship_emoji.py runs/emoji-text [KEY=VALUE of the sampling ...]
 
-docs/models/emoji.md says how the run came to be.
+It then draws the sheet of prompts, docs/images/emoji.png. docs/models/emoji.md says how the run came to be.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from pathlib import Path
 import unstir
 from unstir.model import SHIPPED
 
+ROOT = Path(__file__).parents[1]
+PROMPTS = ROOT / "docs/models/emoji-prompts.json"
+SHEET = ROOT / "docs/images/emoji.png"
 LIMIT = 25 * 10**6  # bytes
 
 
@@ -30,6 +34,13 @@ def ship(run: str, **settings: str) -> Path:
     return path
 
 
+def sheet(seed: int = 0) -> Path:
+    """64 prompts, one picture each, the first that their seed gives."""
+    prompts = json.loads(PROMPTS.read_text())["sheet"]
+    return unstir.load("emoji").sample(n=len(prompts), prompt=prompts, seed=seed).save(SHEET)
+
+
 if __name__ == "__main__":
     path = ship(sys.argv[1], **dict(pair.split("=", 1) for pair in sys.argv[2:]))
     print(path, f"{path.stat().st_size / 1e6:.1f} MB")
+    print(sheet())

@@ -137,7 +137,8 @@ def _component(
         return result if optional else {"name": kind} | result, problems
     name = next((n for n in choice if plain(n) == plain(str(wanted))), None)
     if name is None:
-        what = field.rpartition(".")[2].partition("s[")[0] or "name"
+        word, listed, _ = field.rpartition(".")[2].partition("[")
+        what = (word.removesuffix("s") if listed else word) or "name"
         hint = did_you_mean(str(wanted), (n.lower() for n in choice), what)
         return value, [Problem(field, f"{field}: {wanted!r} is not known", hint)]
     result, problems = _object(fields, choice[name], root, field)

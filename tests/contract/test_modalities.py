@@ -25,6 +25,7 @@ class Drawn:
     images: np.ndarray
     seeds: list[int] = field(default_factory=lambda: [7, 8, 9, 10, 11])
     labels: list[int] | None = None
+    prompts: list[str] | None = None
     recipe: dict[str, Any] = field(default_factory=lambda: dict(RECIPE))
     frames: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 

@@ -106,4 +106,5 @@ def test_its_third_order_is_the_second() -> None:
 
 
 def test_every_fixture_is_used() -> None:
-    assert {path.stem for path in FIXTURES.glob("*.json")} == {*PAIRS, "third-order", "similarity", "prdc"}
+    others = {"third-order", "similarity", "prdc", "text_encoders"}
+    assert {path.stem for path in FIXTURES.glob("*.json")} == {*PAIRS, *others}

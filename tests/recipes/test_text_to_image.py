@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -332,3 +333,52 @@ def test_prompt_settings_are_in_the_schema() -> None:
         ["red red red", "blue blue"]
     )
     assert learned.merges
+
+
+# -- what cannot be meant -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("prompt", ["none", "@home", ["@home", "b"], ["a|b", "none"], "a \\| b"])
+def test_the_remade_command_says_the_same_prompts(run: Path, prompt: str | list[str]) -> None:
+    n = len(prompt) if isinstance(prompt, list) else 1
+    samples = unstir.load(run).sample(n=n, prompt=prompt, steps=1)
+    words = shlex.split(remake(samples.recipe))
+    given = next(word for word in words if word.startswith("prompt="))
+    layer = config.Layer("command line", config.parse_pairs([given]))
+    again = read_prompts(config.build("sample", config.settings("sample", [layer]).values).prompt)
+    assert again == (prompt if isinstance(prompt, list) else [prompt])
+
+
+def test_bytes_that_are_no_text_do_not_lose_the_result(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    given = ["prompt=\udcff red", "negative=\udcff", "n=1", "steps=1", f"out={out}", "-q"]
+    assert main(["sample", str(run), *given]) == 0
+    assert read_recipe(out)["prompt"] == "? red"
+
+
+@pytest.mark.parametrize(
+    "wrong", ["prompt=(red:11)", "negative=(red:11)", "label=red", "negative=red guidance=1"]
+)
+def test_a_dry_run_refuses_what_sampling_would(
+    run: Path, wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = [main(["sample", str(run), *wrong.split(), "steps=1", *dry]) for dry in ([], ["--dry-run"])]
+    assert codes == [2, 2]
+    capsys.readouterr()
+
+
+def test_an_autoencoder_that_is_asked_to_draw_says_what_it_is(codec: Path) -> None:
+    with pytest.raises(IncompatibleError, match="is an autoencoder"):
+        unstir.load(codec).sample(n=1, prompt="red")
+
+
+def test_readers_without_anything_to_read_are_refused(folder: Path) -> None:
+    data = open_data(folder, heldout=0)[0]
+    given = Recipe(data=Data(source=str(folder)), text=(TransformerConfig(),))
+    with pytest.raises(ConfigError, match="captions=false leaves nothing to read"):
+        resolve(replace(given, data=replace(given.data, captions=False)), data, torch.device("cpu"))
+    with pytest.raises(ConfigError, match="task=autoencoder reads no captions"):
+        resolve(replace(given, task="autoencoder"), data, torch.device("cpu"))
+    with pytest.raises(ConfigError, match="names nothing that reads"):
+        resolve(replace(given, text=(), data=replace(given.data, captions=True)), data, torch.device("cpu"))
+    with pytest.raises(DataError, match="digits has no captions"):
+        resolve(given, open_data("digits", heldout=0)[0], torch.device("cpu"))
+    assert resolve(replace(given, text=()), data, torch.device("cpu")).text == ()

@@ -69,7 +69,7 @@ def settings_of(recipe: Mapping[str, Any], verb: str = "sample") -> list[str]:
     words: list[str] = []
     for key, value in recipe.items():
         if key == "prompt" and value is not None:
-            words.append(f"prompt={_prompts(value)}")
+            words.append(f"prompt={_prompts(value, verb)}")
         elif not (key == "n" and verb == "sample" and value == _usual(recipe.get("prompt"))):
             words += _pairs(key, value, known.get(key) or known.get(f"sampling.{key}", {}), root)
     return words
@@ -98,10 +98,12 @@ def _usual(prompt: Any) -> int:
     return 16 if prompt is None else len(prompt) if isinstance(prompt, list) else 1
 
 
-def _prompts(prompt: Any) -> str:
-    """One text or several, as `prompt=` takes them."""
+def _prompts(prompt: Any, verb: str) -> str:
+    """One text or several, as `prompt=` takes them; only `unstir sample` takes several."""
     texts = prompt if isinstance(prompt, list) else [prompt]
-    return " | ".join(text.replace("|", "\\|") for text in texts)
+    words = " | ".join(text.replace("|", "\\|") for text in texts) if verb == "sample" else prompt
+    # without the space it would be a file, or nothing
+    return f" {words}" if words.startswith("@") or words.lower() == "none" else words
 
 
 def _recipe(path: Path, as_json: bool) -> None:

@@ -58,7 +58,7 @@ def sample(
       unstir sample emoji prompt="blue (heart:1.4) | green apple" negative=face guidance=4
     """
     subjects, pairs = split(arguments)
-    model = one_subject(subjects, "model", "unstir sample runs/digits")
+    model = one_subject(subjects, "model", 'unstir sample emoji prompt="red heart"')
     layers = [read_file(config)] if config else []
     chosen = settings("sample", [*layers, Layer("command line", pairs)])
 
@@ -138,11 +138,14 @@ def read_prompts(text: str | None) -> list[str]:
 
 def _planned(request: Request, pipe: Pipeline) -> dict[str, Any]:
     """The same with every default filled in, as plain data; raises what sampling would."""
+    from ..rng import Rng
     from ..spec import dump
 
     arguments, kind = _arguments(request, pipe), type(pipe.config.defaults)
     names = {f.name for f in dataclasses.fields(kind)}
     chosen = pipe.chosen({word: value for word, value in arguments.items() if word in names})
     pipe.check(chosen)
+    pipe.asked(request.label, arguments["prompt"], Rng.of(request.seed, arguments["n"]), chosen)
+    pipe.negative(chosen, request.negative)
     pipe.data_shape(request.size)
     return {word: value for word, value in arguments.items() if word not in names} | dump(chosen, kind)

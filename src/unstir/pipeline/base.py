@@ -21,6 +21,7 @@ from ..codecs.latent import cropped
 from ..condition import Condition
 from ..denoiser import Denoiser, Preconditioned
 from ..embedders import Label, LowResolution, Masked, Prompt, Spatial
+from ..embedders.weighting import parse
 from ..errors import ConfigError, IncompatibleError, did_you_mean
 from ..files import sha256, write_atomic
 from ..guidance import (
@@ -249,7 +250,8 @@ class Pipeline:
         """
         chosen = self.chosen(more | {"steps": steps, "solver": solver, "guidance": guidance, "grid": grid})
         self._require_effect(chosen, more)
-        label, negative, prompt = _plain(label), _plain(negative), _plain(prompt)
+        label, negative, prompt = plain(label), plain(negative), plain(prompt)
+        _ = self.denoiser  # raises where it is none
         if not isinstance(n, int) or n < 1:
             raise ConfigError(f"n is {n!r}", field="n", hint="ask for 1 sample or more")
         data_shape = self.data_shape(size)
@@ -685,6 +687,7 @@ class Pipeline:
                 hint=f'say it in words: prompt="{label}"',
             )
         if prompt is None or isinstance(prompt, str):
+            _ = parse(prompt or "")  # raises for weights out of range
             return Texts([prompt or ""] * len(rng))
         if len(prompt) != len(rng) or not all(isinstance(text, str) for text in prompt):
             raise ConfigError(
@@ -692,6 +695,8 @@ class Pipeline:
                 field="prompt",
                 hint="give one text, or one per sample",
             )
+        for text in set(prompt):
+            _ = parse(text)
         return Texts(prompt)
 
     def labels(self, label: Any, rng: Rng, chosen: Defaults) -> Tensor | None:
@@ -738,13 +743,15 @@ class Pipeline:
         without = chosen.guidance == 1 or chosen.classifier or chosen.weaker != "unconditional"
         reads = self.config.prompt is not None
         if without or not (self.config.classes or reads):
+            why = " with guidance=1" if chosen.guidance == 1 else " here"
             raise ConfigError(
-                f"negative={label} has no effect here",
+                f"negative={label} has no effect{why}",
                 field="negative",
                 hint="it stands for no label or prompt: it needs such a model, a guidance other than 1, no weaker and "
                 "no classifier",
             )
         if reads:
+            _ = parse(str(label))
             return str(label)
         return _class(label, self.config.classes, "negative")
 
@@ -856,10 +863,13 @@ def _class(label: int | str, classes: Sequence[str], field: str = "label") -> in
     return label
 
 
-def _plain(label: Any) -> Any:
-    """A label or a list of them, free of the types of numpy and torch."""
+def plain(label: Any) -> Any:
+    """A label, a text or a list of them, free of the types of numpy and torch, and of bytes that are no text."""
     label = label.tolist() if hasattr(label, "tolist") else label
-    return list(label) if isinstance(label, tuple) else label
+    if isinstance(label, (list, tuple)):
+        return [plain(one) for one in label]
+    # a command line may hold such bytes; files of ours are UTF-8
+    return label.encode("utf-8", "replace").decode() if isinstance(label, str) else label
 
 
 def version() -> str:

@@ -36,7 +36,7 @@ from ..seam import blend
 from ..solvers.base import Step
 from ..spec import choices, dump
 from .asked import Asked, rows_of
-from .base import Results, component, version, words
+from .base import Results, component, plain, version, words
 from .latents import Told, mended, told
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Wish:
                 field="prompt",
                 hint="give one text, the same for all samples",
             )
+        known |= {key: plain(known[key]) for key in ("prompt", "negative") if key in known}
         if "on_step" in known and not callable(known["on_step"]):
             raise ConfigError(
                 f"on_step is {known['on_step']!r}", field="on_step", hint="give a function of a step"

@@ -64,9 +64,13 @@ def system(name: System, measured: Recipe, data: Dataset, *, latent: bool, reads
             hint=f"train one first: unstir train {data.info.source} task=autoencoder, then add codec=RUN",
         )
     if not reads:
+        found = data.info.captions
+        why = f"those of {found:,} of {len(data):,} items are not read unasked" if found else "there are none"
         raise ConfigError(
-            f"system={name} is told captions, and there are none",
+            f"system={name} is told captions, and {why}",
             field="data.captions",
-            hint="put a .txt beside each picture, or a captions.jsonl into the folder",
+            hint="use captions=true"
+            if found
+            else "put a .txt beside each picture, or a captions.jsonl into the folder",
         )
     return SYSTEMS[name](measured, data)

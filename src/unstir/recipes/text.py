@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..data import Dataset
 from ..embedders import TransformerConfig
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..networks import UNetConfig
 from .base import Recipe
 
@@ -18,13 +18,27 @@ ENOUGH = 0.5
 
 
 def reads(recipe: Recipe, data: Dataset) -> bool:
-    """Whether the model is to be told captions: what `captions=` says, else whether most items have one.
+    """Whether the model is to be told captions: what `captions=` or `text=` say, else whether most items have one.
 
-    Raises DataError where captions are asked for and there are none.
+    Raises:
+        ConfigError: `text=` names what reads them, and nothing is to be read; or nothing reads what is to be read.
+        DataError: captions are asked for and there are none.
     """
     wanted, found = recipe.data.captions, data.info.captions
-    if recipe.task in ("classifier", "autoencoder", "decoder") or wanted is False:
+    if (deaf := recipe.task in ("classifier", "autoencoder", "decoder")) or wanted is False:
+        if recipe.text:
+            why = f"task={recipe.task} reads no captions" if deaf else "captions=false leaves nothing to read"
+            raise ConfigError(f"text= is given, and {why}", field="text", hint="leave one of them out")
         return False
+    if recipe.text == ():
+        if wanted:
+            raise ConfigError(
+                "captions=true, and text= names nothing that reads them",
+                field="text",
+                hint="leave text out, or use text=transformer",
+            )
+        return False
+    wanted = wanted or recipe.text is not None
     if wanted and not found:
         raise DataError(
             f"{data.info.source} has no captions",
