@@ -367,7 +367,8 @@ def _prompts(pipe: Pipeline, given: Sequence[str] | None, n: int, seed: int) -> 
     if given is None:
         keys, source = Rng.of(seed, n).fork("prompt"), pipe.config.source
         try:
-            data, _ = open_data(source, size=pipe.config.size[-1], heldout=0)
+            # how much of it may be bad was settled when it was trained on
+            data, _ = open_data(source, size=pipe.config.size[-1], heldout=0, max_bad=1.0)
         except DataError as error:
             raise ConfigError(
                 f"{pipe.name} reads prompts, and {source} cannot be read: {error.message}",

@@ -36,7 +36,7 @@ def texts(items: Items) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ('{"file": "1.png", "text": "cut off', "no JSON"),
+        ('{"file": "1.png", "text": "cut off', "no JSON: Unterminated string starting at (character 27)"),
         ("[" * 100_000, "no JSON"),
         ('["1.png", "a"]', "no object"),
         ("12", "12 is no object"),

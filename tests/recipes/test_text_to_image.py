@@ -31,6 +31,7 @@ from unstir.parameterization import Eps, Velocity
 from unstir.process import BetaLinear, Linear
 from unstir.recipes import Recipe, resolve
 from unstir.recipes.base import Data
+from unstir.tune import _prompts
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220)}
 CODEC = "network=vae widths=8,16 blocks=1"
@@ -382,3 +383,29 @@ def test_readers_without_anything_to_read_are_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="digits has no captions"):
         resolve(given, open_data("digits", heldout=0)[0], torch.device("cpu"))
     assert resolve(replace(given, text=()), data, torch.device("cpu")).text == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"prompt": 5}, {"prompt": [5, "a"]}, {"prompt": {"a": 1}}, {"prompt": "a", "negative": ["b", "c"]}],
+)
+def test_what_is_no_text_is_named(run: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"is (5|\[|\{)") as caught:
+        unstir.load(run).sample(n=2, steps=1, **wrong)
+    assert caught.value.hint
+
+
+def test_prompts_that_are_not_drawn_are_counted(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", str(run), "prompt=a | b | c", "n=2", "steps=1", f"out={tmp_path / 'a.png'}"]) == 0
+    assert "first 2 prompts; 1 more" in capsys.readouterr().err
+
+
+def test_tuning_takes_captions_of_data_of_which_much_is_bad(run: Path, folder: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    with (broken / "captions.jsonl").open("a") as file:
+        file.write("\n{" * 9)
+    pipe = unstir.load(run)
+    pipe.config = replace(pipe.config, source=str(broken))
+    assert len(_prompts(pipe, None, 3, 0) or ()) == 3

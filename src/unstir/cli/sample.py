@@ -78,6 +78,8 @@ def sample(
         return
     tell = partial(say, quiet=quiet)
     wanted = _arguments(request, pipe)
+    if (left := len(read_prompts(request.prompt)) - wanted["n"]) > 0:
+        tell(f"note     n={wanted['n']} is for the first {wanted['n']} prompts; {left} more are left out")
     samples = pipe.sample(**wanted, on_batch=progress(wanted["n"], tell))
     path = samples.save(out)
     height, width = samples.images.shape[1:3] if samples.images.ndim == 4 else (1, samples.images.shape[1])

@@ -290,7 +290,10 @@ def _jsonl(path: Path) -> Iterator[Row]:
             yield number, str(line)
         elif line.strip():
             try:
-                record = json.loads(line)
+                record = json.loads(line.strip())
+            except json.JSONDecodeError as error:  # it counts lines from this one
+                yield number, f"no JSON: {error.msg} (character {error.pos + 1})"
+                continue
             except (ValueError, RecursionError) as error:
                 yield number, f"no JSON: {error}"
                 continue

@@ -689,7 +689,13 @@ class Pipeline:
         if prompt is None or isinstance(prompt, str):
             _ = parse(prompt or "")  # raises for weights out of range
             return Texts([prompt or ""] * len(rng))
-        if len(prompt) != len(rng) or not all(isinstance(text, str) for text in prompt):
+        if not (isinstance(prompt, list) and all(isinstance(text, str) for text in prompt)):
+            raise ConfigError(
+                f"prompt is {prompt!r}",
+                field="prompt",
+                hint="give one text, or a list of them, one per sample",
+            )
+        if len(prompt) != len(rng):
             raise ConfigError(
                 f"{len(prompt)} prompts for n={len(rng)}",
                 field="prompt",
@@ -749,6 +755,11 @@ class Pipeline:
                 field="negative",
                 hint="it stands for no label or prompt: it needs such a model, a guidance other than 1, no weaker and "
                 "no classifier",
+            )
+        if not isinstance(label, (int, str)):
+            what = "one text" if reads else "one class, by number or name"
+            raise ConfigError(
+                f"negative is {label!r}", field="negative", hint=f"give {what}, the same for all samples"
             )
         if reads:
             _ = parse(str(label))
