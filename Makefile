@@ -35,9 +35,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/unstir demo
 
-# One file stays on one worker, so what its tests share is made once, and the quick files come first.
+# One file stays on one worker (tests/conftest.py), so what its tests share is made once, and the quick files come first.
 test: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check

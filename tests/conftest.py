@@ -20,10 +20,16 @@ settings.load_profile("unstir")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Folders in the order of `ORDER`, any other folder last; the order within a folder stays."""
+    """Folders in the order of `ORDER`, any other folder last; the order within a folder stays.
+
+    The tests of a file go to one worker, so that what they share is made once; pages of documentation share nothing.
+    """
     here = Path(__file__).parent
     rank = {folder: place for place, folder in enumerate(ORDER)}
     items.sort(key=lambda item: rank.get(item.path.relative_to(here).parts[0], len(ORDER)))
+    for item in items:
+        alone = item.path.parent.name == "docs"
+        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,10 +9,13 @@ from ..data import Dataset
 from ..embedders import TransformerConfig
 from ..errors import ConfigError, DataError
 from ..networks import UNetConfig
+from ..objectives import Denoising, LogitNormal, Target
 from .base import Recipe
 
 __all__ = ["reads", "text"]
 
+NOISY = LogitNormal(mean=1.0, std=1.5)
+"""A fifth of the times are above 0.9: there the words decide what becomes of the noise (docs/decisions.md)."""
 ENOUGH = 0.5
 """Share of the items that must have a caption for a model to learn from them unasked."""
 
@@ -49,10 +52,15 @@ def reads(recipe: Recipe, data: Dataset) -> bool:
 
 
 def text(measured: Recipe) -> Recipe:
-    """The measured recipe with an encoder of text, and a network that attends to it."""
+    """The measured recipe with an encoder of text, a network that attends to it, and the times at which words count."""
     network = measured.network
     if isinstance(network, UNetConfig) and not network.attention:
         head = math.gcd(network.head_width, *network.widths)
         network = replace(network, attention=min(2, len(network.widths)), head_width=head)
-    sampling = replace(measured.sampling, guidance=3.0)
-    return replace(measured, network=network, text=(TransformerConfig(),), sampling=sampling)
+    return replace(
+        measured,
+        network=network,
+        text=(TransformerConfig(),),
+        objective=Denoising(weight=Target(), draws=NOISY),
+        sampling=replace(measured.sampling, guidance=3.0),
+    )
