@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from .embedders import Label, LabelConfig, LowResolution, Prompt, PromptConfig
 from .embedders.weighting import escape
 from .errors import CheckpointError, ConfigError, DataError, DeviceError
 from .evaluate import Trained, encoder_for, feature_maps
+from .evaluate.kept import digest_of
 from .files import Lock, read_json, require_space, write_atomic
 from .model import Defaults, ModelConfig, Module, memory_format
 from .networks.base import count_parameters
@@ -221,8 +222,8 @@ def _encode(codec: Codec, x: Tensor) -> Tensor:
 
 
 # -- planning ----------------------------------------------------------------------------------------------
-def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
-    """Open the data, fill the recipe's blanks, build the network."""
+def prepare(recipe: Recipe, report: Path | None, say: Say, run: Path | None = None) -> Job:
+    """Open the data, fill the recipe's blanks, build the network; `run` is one that goes on."""
     settings = recipe.data
     train_set, heldout = open_data(
         settings.source,
@@ -240,7 +241,7 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
     latents = None
     base = load(recipe.codec, device).autoencoder if recipe.task == "decoder" and recipe.codec else None
     if recipe.codec and base is None:
-        codec, recipe, latents = _latent(recipe, train_set, heldout, device, say)
+        codec, recipe, latents = _latent(recipe, train_set, heldout, run, device, say)
     seen = latents[0] if latents else train_set
     recipe = recipes.resolve(recipe, seen, device)
     check(recipe, heldout)
@@ -297,11 +298,11 @@ def prepare(recipe: Recipe, report: Path | None, say: Say) -> Job:
 
 
 def _latent(
-    recipe: Recipe, train_set: Dataset, heldout: Dataset, device: torch.device, say: Say
+    recipe: Recipe, train_set: Dataset, heldout: Dataset, run: Path | None, device: torch.device, say: Say
 ) -> tuple[Codec, Recipe, tuple[Dataset, Dataset]]:
-    """The codec of the run that the recipe names, what that settles about the data, and both sets encoded."""
-    pipe = load(recipe.codec, device)
-    codec, info = pipe.autoencoder, train_set.info
+    """The codec, what it settles about the data, and both sets encoded."""
+    codec, info = _codec(recipe.codec, run, device), train_set.info
+    digest = digest_of(codec)
     codec.shape(info.shape)  # raises where it is made for other data
     codec.requires_grad_(False)
     codec.dtype = network_dtype(recipe.training.precision, device)
@@ -314,10 +315,22 @@ def _latent(
         return codec.encode(x.to(device))
 
     both = (
-        encoded(train_set, encode, pipe.digest, flip=flip, say=say),
-        encoded(heldout, encode, pipe.digest, buckets=False, say=say),  # its loss is that of squares
+        encoded(train_set, encode, digest, flip=flip, say=say),
+        encoded(heldout, encode, digest, buckets=False, say=say),  # its loss is that of squares
     )
     return codec, replace(recipe, data=data), both
+
+
+def _codec(name: str, run: Path | None, device: torch.device) -> Latent:
+    """The codec that the recipe names; of a run that goes on, the one in its own checkpoint.
+
+    The other run may have learned more since, or be gone.
+    """
+    if run is not None and (run / "checkpoints").is_dir():
+        with suppress(CheckpointError):  # a damaged one: training goes back to the one before
+            if isinstance(codec := load(run, device).codec, Latent):
+                return codec
+    return load(name, device).autoencoder
 
 
 def _equip(module: Latent, recipe: Recipe, train_set: Dataset, heldout: Dataset, say: Say) -> None:
@@ -568,7 +581,7 @@ def resume(
             say(f"stopped  {reason}")
             say("         nothing left to do: steps=, time=, patience= or copies= extends it")
             return run
-        job = prepare(recipe, run / "report.jsonl", say)
+        job = prepare(recipe, run / "report.jsonl", say, run)
         trainer, examination = _trainer(job), Examination.of(job, say)
         say(f"run      {run}, resumed")
         _restore(trainer, job, run, say)

@@ -107,6 +107,27 @@ def test_resuming_is_as_if_it_had_never_stopped(folder: Path, codec: Path, run: 
     assert tiny.tensors(out) == tiny.tensors(twin)
 
 
+@pytest.mark.parametrize("fate", ["gone", "trained on"])
+def test_a_run_goes_on_with_the_codec_it_began_with(
+    folder: Path, codec: Path, tmp_path: Path, fate: str
+) -> None:
+    own = tmp_path / "codec"
+    shutil.copytree(codec, own, symlinks=True)
+    out = tmp_path / "run"
+    assert tiny.train(folder, out, f"codec={own}", *READER.split(), "small_data=off", "steps=3") == 0
+    before = unstir.load(out).codec.state_dict()
+    if fate == "gone":
+        shutil.rmtree(own)
+    else:
+        assert tiny.resume(own, "steps=6") == 0
+        assert not torch.equal(
+            unstir.load(own).module.state_dict()["decoder.leave.weight"], before["decoder.leave.weight"]
+        )
+    assert tiny.resume(out, "steps=5") == 0
+    after = unstir.load(out).codec.state_dict()
+    assert all(torch.equal(after[name], x) for name, x in before.items())
+
+
 def test_its_file_alone_draws(run: Path, codec: Path, tmp_path: Path) -> None:
     pipe = unstir.load(run)
     path = pipe.save(tmp_path / "whole.safetensors")
