@@ -78,6 +78,10 @@ class Denoiser(nn.Module, ABC):
             hint="use variance=lower or upper, or a model trained with objective=hybrid",
         )
 
+    def draft(self, cond: Condition | None) -> Tensor | None:
+        """E[x_0 | cond] (B, *S), where a network makes it from the condition alone; None where it does not."""
+        return None
+
     def during(self, t: Tensor, s: Tensor, memory: dict[Any, Any]) -> Denoiser:
         """The denoiser of one solver step from t to s, which the loop asks for before it takes the step.
 
@@ -190,12 +194,20 @@ class Preconditioned(Denoiser):
             told = None if cond is None else cond.vector
             if told is None:
                 told = x_t.new_zeros(len(x_t), 0)
-            if told.shape[1] + self.augmentation == self.network.cond_dim:
-                told = torch.cat((told, told.new_zeros(len(told), self.augmentation)), 1)
-            cond = replace(cond or Condition(), vector=told)
+            cond = replace(cond or Condition(), vector=self._told(told))
         if self.patches and (cond is None or cond.spatial is None):
             cond = replace(cond or Condition(), spatial=positions(x_t))
         return cond
+
+    def _told(self, vector: Tensor) -> Tensor:
+        """The vector with the parameters of an augmentation, where they were left out: none."""
+        if vector.shape[1] + self.augmentation == self.network.cond_dim:
+            vector = torch.cat((vector, vector.new_zeros(len(vector), self.augmentation)), 1)
+        return vector
+
+    def draft(self, cond: Condition | None) -> Tensor | None:
+        made = getattr(self.network, "draft", None)
+        return None if made is None or cond is None or cond.vector is None else made(self._told(cond.vector))
 
     def without(self, part: Part, blocks: tuple[int, ...] | None = None) -> Denoiser:
         if not isinstance(self.network, Divisible):

@@ -9,6 +9,7 @@ depth (Zhang et al. 2019, Fixup, arXiv:1901.09321).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -31,9 +32,11 @@ __all__ = [
     "UnmixedJoint",
     "attend",
     "conv",
+    "cropped",
     "directions",
     "halve",
     "linear",
+    "memory_format",
     "pad_to_multiple",
     "patchify",
     "resize_like",
@@ -108,15 +111,25 @@ def patchify(x: Tensor, patch: int) -> Tensor:
     return x.reshape(len(x), *grid, -1)
 
 
+def cropped(x: Tensor, size: Sequence[int]) -> Tensor:
+    """x (B, C, *S) without its last entries, of the spatial size `size`: what padding to whole blocks added goes."""
+    for axis, n in enumerate(size, start=2):
+        x = x.narrow(axis, 0, n)
+    return x
+
+
+def memory_format(axes: int) -> torch.memory_format:
+    """The memory format that convolutions over so many axes are fastest in."""
+    return {2: torch.channels_last, 3: torch.channels_last_3d}.get(axes, torch.contiguous_format)
+
+
 def unpatchify(x: Tensor, patch: int, size: torch.Size) -> Tensor:
     """The inverse of `patchify`, (B, *G, C patch^d) -> (B, C, *S), cropped to the spatial size S."""
     dims = x.ndim - 2
     x = x.unflatten(-1, (-1, *[patch] * dims))
     x = x.permute(0, dims + 1, *(axis for i in range(dims) for axis in (1 + i, dims + 2 + i)))
     x = x.reshape(*x.shape[:2], *(x.shape[2 + 2 * i] * patch for i in range(dims)))
-    for axis, n in enumerate(size, start=2):
-        x = x.narrow(axis, 0, n)
-    return x
+    return cropped(x, size)
 
 
 def unit(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from .errors import CheckpointError, ConfigError, IncompatibleError, did_you_mea
 from .files import MANIFEST, read_header, sha256, verify_file, write_atomic
 from .guidance import Linear, Rule
 from .guidance.base import check_interval
+from .layers import memory_format
 from .networks import ClassifierConfig
 from .networks.base import NetworkConfig
 from .parameterization import Parameterization
@@ -269,11 +270,6 @@ def find_model(model: str | Path, root: Path = Path("runs")) -> Path:
     address = _address(model, root)
     checkpoint = _checkpoint(address, root)
     return checkpoint / "model.safetensors" if address.ema is None else _averaged(checkpoint, address.ema)
-
-
-def memory_format(axes: int) -> torch.memory_format:
-    """The memory format that convolutions over so many axes are fastest in."""
-    return {2: torch.channels_last, 3: torch.channels_last_3d}.get(axes, torch.contiguous_format)
 
 
 def run_of(path: Path) -> Path | None:

@@ -39,14 +39,15 @@ from .errors import CheckpointError, ConfigError, DataError, DeviceError
 from .evaluate import Trained, encoder_for, feature_maps
 from .evaluate.kept import digest_of
 from .files import Lock, read_json, require_space, write_atomic
-from .model import Defaults, ModelConfig, Module, memory_format
+from .layers import memory_format
+from .model import Defaults, ModelConfig, Module
 from .networks.base import count_parameters
 from .objectives import Reconstruction
 from .pipeline import Pipeline, load
 from .recipes import Recipe
 from .recipes.image import mirrors
 from .rng import Rng
-from .spec import dump
+from .spec import dump, name
 from .train import (
     Checkpointer,
     MetricsLog,
@@ -149,18 +150,20 @@ class Job:
             return data
         return self.latents[0] if data is self.train_set else self.latents[1]
 
-    def average(self, name: str) -> Pipeline:
-        """What is trained, as it would be used now; an autoencoder with the statistics of its latents."""
+    def named(self, name: str) -> Pipeline:
+        """What is trained, as it would be used now."""
         made = self.pipeline
-        pipe = Pipeline(made.config, made.module, name=name, codec=made.codec)
-        if isinstance(made.module, Latent) and self.recipe.task == "autoencoder":
-            rows = np.linspace(0, len(self.train_set) - 1, min(STATISTICS, len(self.train_set))).astype(
-                np.int64
-            )
-            x = [self.train_set.take(some)[0] for some in np.array_split(rows, max(1, len(rows) // 64))]
-            shift, scale = made.module.statistics(x)
-            network = replace(made.module.config, shift=shift, scale=scale)
-            pipe.config = replace(made.config, network=network)
+        return Pipeline(made.config, made.module, name=name, codec=made.codec)
+
+    def finished(self, name: str) -> Pipeline:
+        """The same, to be written: an autoencoder with the statistics of its latents, which take seconds to measure."""
+        pipe = self.named(name)
+        if isinstance(pipe.module, Latent) and self.recipe.task == "autoencoder":
+            rows = self.train_set.spread(STATISTICS)
+            parts = np.array_split(rows, max(1, len(rows) // 64))
+            shift, scale = pipe.module.statistics(self.train_set.take(some)[0] for some in parts)
+            network = replace(pipe.module.config, shift=shift, scale=scale)
+            pipe.config = replace(pipe.config, network=network)
         return pipe
 
     def batches(self, data: Dataset, *, training: bool) -> Callable[[int, int], Batch]:
@@ -173,26 +176,29 @@ class Job:
         data, stored = self._seen(data), self.latents is None
         flip, buckets = bool(self.recipe.data.flip), self.recipe.data.buckets
         loader = Loader(data, seed, batch_size, flip, buckets) if training else None
-        hidden_share = _chosen(self.recipe.training.drop)
+        share = _chosen(self.recipe.training.drop) if training else 0.0
+
+        def hidden(keys: Rng, index: Tensor) -> Tensor:
+            """(n,) bool: from which samples the label or caption is hidden."""
+            return keys.fork("drop", index).uniform((len(index), 1))[:, 0] < share
 
         def batch(first: int, n: int) -> Batch:
             index = torch.arange(first, first + n)
             keys = Rng(torch.full((n,), seed))
             x, y = loader.batch(first, n) if loader else data.take(index.numpy())
-            hidden = keys.fork("drop", index).uniform((n, 1))[:, 0] < (hidden_share if training else 0)
             cond = label = None
             if self.recipe.task == "classifier":
                 label = _required(y).to(device)
             elif isinstance(embedder, Label):
                 y = _required(y)
-                cond = embedder(embedder.drop(y, hidden).to(device))
+                cond = embedder(embedder.drop(y, hidden(keys, index)).to(device))
             elif isinstance(embedder, Prompt):
                 rows = loader.indices(first, n) if loader else index.numpy()
                 texts = data.caption(rows, keys.fork("caption", index))
                 own = embedder.draw_hidden(keys.fork("drop each", index)) if training else False
                 if not embedder.training:  # captions are texts, not prompts with weights
                     texts = [escape(text) for text in texts]
-                cond = embedder(texts, hidden[:, None] | own)
+                cond = embedder(texts, hidden(keys, index)[:, None] | own)
             x_0 = _encode(codec, x.to(device)) if stored else x.to(device)
             if training and augment is not None:
                 x_0, done = augment(x_0, keys.fork("augmentation", index))
@@ -357,11 +363,10 @@ def _read(pipeline: Pipeline, train_set: Dataset, heldout: Dataset, say: Say) ->
     """Let encoders that are not trained read every caption once, and say which captions are cut."""
     embedder = pipeline.denoiser.embedder
     assert isinstance(embedder, Prompt), "it reads"
-    known = {
-        caption.text for data in (train_set, heldout) for some in data.captions or () for caption in some
-    }
-    embedder.remember(sorted(known), cache_folder().with_name("texts"))
-    if cut := embedder.too_long(sorted(known)):
+    captions = (some for data in (train_set, heldout) for some in data.captions or ())
+    known = sorted({caption.text for some in captions for caption in some})
+    embedder.remember(known, cache_folder().with_name("texts"))
+    if cut := embedder.too_long(known):
         say(
             f"note     {len(cut):,} captions are longer than is read, and are cut, such as {cut[0][:60]!r}..."
         )
@@ -382,7 +387,9 @@ def _chosen(value: Any) -> Any:
 def _words(train_set: Dataset, heldout: Dataset, recipe: Recipe) -> list[str]:
     task = "class-conditional generation" if train_set.info.classes else "unconditional generation"
     if recipe.text:
-        task = "generation from text, read by " + ", ".join(map(_word, recipe.text))
+        task = "generation from text, read by " + ", ".join(
+            name(type(encoder)).lower() for encoder in recipe.text
+        )
     if recipe.task == "classifier":
         task = "telling the classes apart at every noise level"
     elif isinstance(recipe.spatial, LowResolution):
@@ -392,9 +399,9 @@ def _words(train_set: Dataset, heldout: Dataset, recipe: Recipe) -> list[str]:
     elif recipe.task == "inpaint":
         task = "inpainting: filling in what a mask hides"
     elif isinstance(recipe.network, LatentConfig):
-        shape = recipe.network.shape(train_set.info.shape)
-        ratio = math.prod(train_set.info.shape) / math.prod(shape)
-        task = f"autoencoding: {' x '.join(map(str, shape))}, {ratio:.1f} times fewer values"
+        network, shape = recipe.network, train_set.info.shape
+        size = " x ".join(map(str, network.shape(shape)))
+        task = f"autoencoding: {size}, {network.ratio(shape):.1f} times fewer values"
     if recipe.task == "decoder":
         task = f"decoding the latents of {recipe.codec} by a consistency model"
     elif recipe.codec:
@@ -402,10 +409,6 @@ def _words(train_set: Dataset, heldout: Dataset, recipe: Recipe) -> list[str]:
     flip = ", mirrored half of the time" if recipe.data.flip else ""
     few = [f"small    {words}" for words in recipes.about_small(recipe, len(train_set))]
     return [*describe_lines(describe(train_set, heldout)), f"task     {task}{flip}", *few]
-
-
-def _word(component: Any) -> str:
-    return type(component).__name__.removesuffix("Config").lower()
 
 
 def _device(name: str | None) -> torch.device:
@@ -471,9 +474,8 @@ def plan(recipe: Recipe, say: Say) -> dict[str, Any]:
 def _cost(job: Job, work: Workload) -> str:
     training = job.recipe.training
     steps = training.steps or max(1, round(work.seconds / work.seconds_per_step))
-    name = type(job.recipe.network).__name__.removesuffix("Config")
     return (
-        f"model    {name} of {work.parameters / 1e6:.2f} M parameters\n"
+        f"model    {name(type(job.recipe.network))} of {work.parameters / 1e6:.2f} M parameters\n"
         f"device   {job.device} ({torch.get_num_threads()} threads), batch {training.batch}, about {steps:,} "
         f"steps in {duration(work.seconds)}, {work.memory / 2**30:.1f} GiB"
     )
@@ -652,7 +654,7 @@ def _loop(
 
     def model_file(path: Path) -> None:
         with trainer.ema.average():
-            job.average(run.name).write(path)
+            job.finished(run.name).write(path)
 
     with ExitStack() as stack:
         metrics = stack.enter_context(MetricsLog(run / "metrics.jsonl", trainer.step))
@@ -759,10 +761,10 @@ def _make(run: Path) -> None:
 
 def _clear(run: Path) -> None:
     """Remove what a run left but for the report on the data, which is the next one's already."""
-    for name in ("averages", "checkpoints", "eval", "samples"):
-        shutil.rmtree(run / name, ignore_errors=True)
-    for name in ("metrics.jsonl", "report.html", "config.yaml"):
-        (run / name).unlink(missing_ok=True)
+    for part in ("averages", "checkpoints", "eval", "samples"):
+        shutil.rmtree(run / part, ignore_errors=True)
+    for part in ("metrics.jsonl", "report.html", "config.yaml"):
+        (run / part).unlink(missing_ok=True)
 
 
 def _environment() -> dict[str, Any]:

@@ -16,7 +16,6 @@ from torch import Tensor
 from .assessment import draw, prompts_of
 from .assessment.autoencoding import decode
 from .codecs import Latent
-from .codecs.latent import cropped
 from .data import Dataset
 from .embedders.weighting import escape
 from .errors import CheckpointError, ConfigError, NumericError, UnstirError, did_you_mean
@@ -36,6 +35,7 @@ from .evaluate import (
     similarities,
 )
 from .files import remove_leftovers, write_atomic
+from .layers import cropped
 from .modalities.image import encode_png, per_class
 from .pipeline import Pipeline
 from .recipes import Recipe
@@ -303,7 +303,7 @@ class Watch:
         return self.judge(record)
 
     def _pipeline(self) -> Pipeline:
-        return self.job.average(self.run.name)
+        return self.job.named(self.run.name)
 
     def _heldout(self) -> bool:
         job, objective = self.job, self.job.recipe.objective
@@ -379,11 +379,10 @@ def _prompts(job: Job, n: int) -> list[str] | None:
 def _reconstruct(job: Job, pipe: Pipeline, path: Path, n: int = 12) -> None:
     """A sheet of pictures, and what is left of them after encoding and decoding."""
     data = job.heldout if len(job.heldout) else job.train_set
-    rows = np.linspace(0, len(data) - 1, min(n, len(data))).astype(np.int64)
-    x, _ = data.take(rows)
+    x, _ = data.take(data.spread(n))
     codec = pipe.autoencoder
     with torch.no_grad():
-        again = cropped(codec.decode(codec.encode(x.to(pipe.device))).cpu(), tuple(x.shape[1:]))
+        again = cropped(codec.decode(codec.encode(x.to(pipe.device))).cpu(), x.shape[2:])
     pictures = {name: y.movedim(1, -1).numpy() for name, y in (("true", x), ("decoded", again))}
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, encode_png(per_class(pictures)[None]))

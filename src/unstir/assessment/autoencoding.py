@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from ..codecs import VAE, VQVAE, Latent, LatentConfig
-from ..codecs.latent import cropped
 from ..data import Dataset
 from ..errors import CheckpointError, ConfigError
 from ..evaluate import Finding, encoder_for, fidelity, latent_law
 from ..files import read_header
+from ..layers import cropped
 from ..model import find_model
 from ..pipeline import Pipeline, load
 from ..recipes import Evaluation
@@ -187,14 +187,14 @@ def decode(pipe: Pipeline, data: Dataset, micro_batch: int = 100) -> Decoded:
         x, _ = data.take(np.arange(first, min(first + micro_batch, len(data))))
         h = codec.encoded(codec.data.encode(x.to(pipe.device)))
         z = (codec.centre(h) - codec.shift) / codec.scale
-        again = cropped(codec.decode(z), tuple(x.shape[1:]))
+        again = cropped(codec.decode(z), x.shape[2:])
         parts.append([part.cpu().movedim(1, -1).numpy() for part in (x, again, z)])
         if isinstance(codec, VAE):
             kl.append(codec.divergence(h).cpu())
         elif isinstance(codec, VQVAE):
             numbers.append(codec.nearest(codec.centre(h)).flatten().cpu())
     items, decoded, latents = (np.concatenate(column) for column in zip(*parts, strict=True))
-    told = {"ratio": math.prod(items.shape[1:]) / math.prod(latents.shape[1:])}
+    told = {"ratio": codec.config.ratio((items.shape[-1], *items.shape[1:-1]))}
     if kl:
         told["kl"] = float(torch.cat(kl).mean())
     if numbers and isinstance(codec, VQVAE):

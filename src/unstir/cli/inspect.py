@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +15,9 @@ from ..errors import DataError
 from ..schema import Schema, components
 from .common import Json, show, table
 from .data import report_on
+
+if TYPE_CHECKING:
+    from ..codecs import LatentConfig
 
 __all__ = ["inspect", "remake", "settings_of"]
 
@@ -121,14 +123,15 @@ def _recipe(path: Path, as_json: bool) -> None:
 
 def _model(name: str, place: Path, as_json: bool) -> None:
     from .. import load
+    from ..codecs import LatentConfig
     from ..config import read_file
 
-    words = load(name).describe()
+    pipe = load(name)
+    words = pipe.describe()
     defaults = words["config"]["defaults"]
-    network = words["config"]["network"]
-    if "latent_channels" in network:
-        words |= _of_latents(words["config"])
-    elif network["name"] != "Classifier":
+    if isinstance(pipe.config.network, LatentConfig):
+        words |= _of_latents(pipe.config.network, pipe.config.size)
+    elif words["config"]["network"]["name"] != "Classifier":
         chosen = {key: defaults[key] for key in ("solver", "grid", "steps", "guidance")}
         words |= {"sampling": " ".join(settings_of(chosen))}
     if (place / "config.yaml").is_file():
@@ -148,16 +151,13 @@ def _decoded(run: Path) -> dict[str, float]:
     return {word: round(found[-1][word], 4) for word in ("psnr", "ssim")} if found else {}
 
 
-def _of_latents(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What an autoencoder makes of its data."""
-    network, shape = config["network"], config["data_shape"] or config["shape"]
-    factor = network["unshuffle"] * 2 ** (len(network["widths"]) - 1)
-    latent = [network["latent_channels"], *(math.ceil(n / factor) for n in shape[1:])]
+def _of_latents(codec: LatentConfig, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What an autoencoder makes of its data, which has this shape."""
     return {
-        "latents": latent,
-        "ratio": round(math.prod(shape) / math.prod(latent), 2),
-        "shift": [round(x, 4) for x in network["shift"]],
-        "scale": [round(x, 4) for x in network["scale"]],
+        "latents": list(codec.shape(shape)),
+        "ratio": round(codec.ratio(shape), 2),
+        "shift": [round(x, 4) for x in codec.shift],
+        "scale": [round(x, 4) for x in codec.scale],
     }
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sample"]
 
+USUAL = 16  # samples, where neither n nor prompts say how many
 MANY = 100  # more than this do not fit on a sheet that a person looks at
 
 
@@ -54,7 +55,7 @@ def sample(
       unstir sample runs/digits n=16 steps=20 seed=7 solver=dpmpp2m guidance=2 label=3 out=threes.png
       unstir sample runs/digits n=4 out=denoise.gif movie=1
       unstir sample runs/digits n=2000 out=many.npz
-      unstir sample emoji prompt="red heart" n=1 out=heart.png
+      unstir sample emoji prompt="red heart" out=heart.png
       unstir sample emoji prompt="blue (heart:1.4) | green apple" negative=face guidance=4
     """
     subjects, pairs = split(arguments)
@@ -65,7 +66,9 @@ def sample(
     from ..modalities import check_path
 
     request = build("sample", chosen.values)
-    out = os.path.expanduser(request.out or _default_path(request))
+    prompts = read_prompts(request.prompt)
+    n = request.n or len(prompts) or USUAL
+    out = os.path.expanduser(request.out or _default_path(request, n))
     check_path(out, request.movie)
     require_writable(Path(out))
 
@@ -73,14 +76,13 @@ def sample(
 
     pipe = load(model)
     if dry_run:
-        plan = pipe.describe() | {"request": _planned(request, pipe), "out": out}
+        plan = pipe.describe() | {"request": _planned(request, prompts, n, pipe), "out": out}
         show("\n".join(f"{k:<11}{v}" for k, v in plan.items() if k != "config"), plan, as_json)
         return
     tell = partial(say, quiet=quiet)
-    wanted = _arguments(request, pipe)
-    if (left := len(read_prompts(request.prompt)) - wanted["n"]) > 0:
-        tell(f"note     n={wanted['n']} is for the first {wanted['n']} prompts; {left} more are left out")
-    samples = pipe.sample(**wanted, on_batch=progress(wanted["n"], tell))
+    if (left := len(prompts) - n) > 0:
+        tell(f"note     n={n} is for the first {n} prompts; {left} more are left out")
+    samples = pipe.sample(**_arguments(request, prompts, n, pipe), on_batch=progress(n, tell))
     path = samples.save(out)
     height, width = samples.images.shape[1:3] if samples.images.ndim == 4 else (1, samples.images.shape[1])
     tell(
@@ -90,13 +92,13 @@ def sample(
     show(str(path), {"out": str(path), "recipe": samples.recipe, "seconds": samples.seconds}, as_json)
 
 
-def _default_path(request: Request) -> str:
+def _default_path(request: Request, n: int) -> str:
     if request.movie:
         return "samples.gif"
-    return "samples.png" if (request.n or 0) <= MANY else "samples.npz"
+    return "samples.png" if n <= MANY else "samples.npz"
 
 
-def _arguments(request: Request, pipe: Pipeline) -> dict[str, Any]:
+def _arguments(request: Request, prompts: list[str], n: int, pipe: Pipeline) -> dict[str, Any]:
     """The keywords of `Pipeline.sample`."""
     from ..spec import complete
 
@@ -107,12 +109,9 @@ def _arguments(request: Request, pipe: Pipeline) -> dict[str, Any]:
         pipe.config.defaults,
     )
     components = {word: complete(given[word], getattr(defaults, word)) for word in ("solver", "rule")}
-    prompts = read_prompts(request.prompt)
-    named["n"] = request.n or max(len(prompts), 1 if prompts else 16)
-    if len(prompts) > 1:
-        named["prompt"] = [prompts[k % len(prompts)] for k in range(named["n"])]
-    elif prompts:
-        named["prompt"] = prompts[0]
+    named["n"] = n
+    if prompts:
+        named["prompt"] = prompts[0] if len(prompts) == 1 else [prompts[k % len(prompts)] for k in range(n)]
     return named | given | components | {"record": movie}
 
 
@@ -138,12 +137,12 @@ def read_prompts(text: str | None) -> list[str]:
     return found
 
 
-def _planned(request: Request, pipe: Pipeline) -> dict[str, Any]:
+def _planned(request: Request, prompts: list[str], n: int, pipe: Pipeline) -> dict[str, Any]:
     """The same with every default filled in, as plain data; raises what sampling would."""
     from ..rng import Rng
     from ..spec import dump
 
-    arguments, kind = _arguments(request, pipe), type(pipe.config.defaults)
+    arguments, kind = _arguments(request, prompts, n, pipe), type(pipe.config.defaults)
     names = {f.name for f in dataclasses.fields(kind)}
     chosen = pipe.chosen({word: value for word, value in arguments.items() if word in names})
     pipe.check(chosen)

@@ -24,7 +24,7 @@ from ..spec import Count, Positive, Range, validate
 from .base import Codec
 from .scale import Identity, Scale
 
-__all__ = ["Latent", "LatentConfig", "Sampled", "cropped"]
+__all__ = ["Latent", "LatentConfig", "Sampled"]
 
 
 class Sampled(NamedTuple):
@@ -93,6 +93,10 @@ class LatentConfig(ABC):
                 hint="train one on data of this kind: unstir train DATA task=autoencoder",
             )
         return (self.latent_channels, *(math.ceil(n / self.factor) for n in shape[1:]))
+
+    def ratio(self, shape: tuple[int, ...]) -> float:
+        """How many times fewer values the latent of data of this shape has; raises as `shape` does."""
+        return math.prod(shape) / math.prod(self.shape(shape))
 
 
 class Block(nn.Module):
@@ -289,10 +293,3 @@ def _wide(dtype: torch.dtype | None) -> torch.dtype | None:
             hint="use bf16, which has the range of fp32, or fp32",
         )
     return dtype
-
-
-def cropped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """x (B, C, *S) without what padding to whole blocks added to data of this shape (C, *S)."""
-    for axis, n in enumerate(shape[1:], start=2):
-        x = x.narrow(axis, 0, n)
-    return x

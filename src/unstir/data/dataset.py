@@ -149,6 +149,10 @@ class Dataset:
         y = None if self.items.labels is None else torch.from_numpy(self.items.labels[rows])
         return (x.permute(0, 3, 1, 2) if x.ndim == 4 else x), y
 
+    def spread(self, n: int) -> np.ndarray:
+        """(m,) indices of m = min(n, all) items, evenly spread: a set may be sorted by class."""
+        return np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64)
+
     def split(self, heldout: float | None = None) -> tuple[Dataset, Dataset]:
         """(train, held out): chosen by the items' content, so that equal items fall on the same side.
 

@@ -191,5 +191,5 @@ def contact_sheet(dataset: Dataset, n: int = 64) -> np.ndarray:
     """Up to n items, spread evenly, on one sheet: uint8 (H, W, C). Points: their density."""
     if dataset.info.kind == "points":
         return to_picture(dataset.x)[0]
-    rows = dataset.rows[np.linspace(0, len(dataset) - 1, min(n, len(dataset))).astype(int)]
+    rows = dataset.rows[dataset.spread(n)]
     return to_grid(dataset.items.pixels[rows])

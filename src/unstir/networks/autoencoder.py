@@ -76,6 +76,8 @@ class Autoencoder(Network):
     Fully convolutional: works at any spatial size. Raises IncompatibleError for points.
     """
 
+    config: AutoencoderConfig
+
     def __init__(
         self,
         config: AutoencoderConfig,
@@ -85,19 +87,10 @@ class Autoencoder(Network):
         out: int | None = None,
         tokens: int = 0,
     ) -> None:
-        super().__init__(
-            channels,
-            shape,
-            cond_dim,
-            out,
-            tokens,
-            spatial_channels=config.spatial_channels,
-            embedding=config.embedding,
-        )
-        self.config = config
+        super().__init__(config, channels, shape, cond_dim, out, tokens)
         dims, e = len(shape), config.embedding
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
-        width, gain = channels + config.spatial_channels, 1.0
+        width, gain = self.inputs, 1.0
         for wide in config.widths:
             self.encoder.append(Layer(dims, width, wide, e, stride=2, gain=gain))
             width, gain = wide, SILU_GAIN

@@ -17,9 +17,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..condition import Condition
 from ..errors import ConfigError, IncompatibleError
-from ..layers import Attention, Context, JointAttention, NoiseEmbedding, PassThrough, Unmixed, UnmixedJoint
+from ..layers import (
+    Attention,
+    Context,
+    JointAttention,
+    NoiseEmbedding,
+    PassThrough,
+    Unmixed,
+    UnmixedJoint,
+    memory_format,
+)
 from ..modules import Part, replaced
 from ..spec import validate
+from .draft import Draft, resized
 
 __all__ = [
     "Network",
@@ -34,6 +44,10 @@ class NetworkConfig(ABC):
 
     spatial_channels: int
     """Channels of `Condition.spatial`, a field of every kind."""
+    embedding: int
+    """Width of the embedding of the noise level and the condition, a field of every kind."""
+    draft: int = 0
+    """Hidden width of a `Draft`, 0 = none; a field of the kinds that can have one."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError naming each field that is outside its annotated type or range."""
@@ -64,6 +78,10 @@ class Network(nn.Module, ABC):
     embedding e, `condition.spatial` (B, spatial_channels, *S) joins x as channels, `condition.tokens`
     (B, L, token_dim) are attended to, L >= 1; one that `condition.mask` (B, L) leaves out cannot change a bit.
     S may differ from `shape`, the spatial size built for. Every row of the batch is computed on its own.
+
+    With a draft, E[x_0 | condition.vector] as the vector alone tells it joins x as channels too: what to draw is then
+    known before there is anything to see, and the rest of the network learns how to get there. Text to speech does so
+    (Popov et al. 2021, Grad-TTS, arXiv:2105.06337, section 3). `Denoising` teaches it, by its own error.
     """
 
     axes: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the numbers of spatial axes there are layers for
@@ -71,14 +89,12 @@ class Network(nn.Module, ABC):
 
     def __init__(
         self,
+        config: NetworkConfig,
         channels: int,
         shape: tuple[int, ...],
         cond_dim: int,
         out: int | None = None,
         tokens: int = 0,
-        *,
-        spatial_channels: int,
-        embedding: int,
     ) -> None:
         super().__init__()
         if min(channels, cond_dim + 1, tokens + 1, *shape, 1) < 1:
@@ -96,13 +112,17 @@ class Network(nn.Module, ABC):
             )
         if tokens and not self.attends:
             raise deaf(type(self).__name__, "has no attention")
+        self.config = config
         self.channels = channels
         self.out = channels if out is None else out
         self.shape = tuple(shape)
         self.cond_dim = cond_dim
         self.token_dim = tokens
-        self.spatial_channels = spatial_channels
-        self.embed = NoiseEmbedding(embedding, cond_dim)
+        self.spatial_channels = config.spatial_channels
+        self.draft = Draft(cond_dim, config.draft, channels, self.shape) if config.draft else None
+        self.inputs = channels + config.spatial_channels + (channels if config.draft else 0)
+        """Channels of what `body` is given."""
+        self.embed = NoiseEmbedding(config.embedding, cond_dim)
 
     def trunk(self) -> list[nn.Module]:
         """Its residual blocks (x, e, ...) -> x in the order of the forward pass: those that can be left out."""
@@ -141,19 +161,20 @@ class Network(nn.Module, ABC):
     @property
     def memory_format(self) -> torch.memory_format:
         """The memory format that its weights and inputs are fastest in."""
-        formats = {2: torch.channels_last, 3: torch.channels_last_3d}
-        return formats.get(len(self.shape), torch.contiguous_format)
+        return memory_format(len(self.shape))
 
     def forward(self, x: Tensor, noise: Tensor, cond: Condition | None = None) -> Tensor:
         cond = cond or Condition()
         self._check(x, noise, cond)
         e = self.embed(noise.expand(len(x)), cond.vector)
-        h = x if cond.spatial is None else torch.cat([x, cond.spatial], 1)
-        return self.body(h, e, _context(cond)).to(x.dtype)
+        joined = [x] if cond.spatial is None else [x, cond.spatial]
+        if self.draft is not None:
+            joined.append(resized(self.draft(cond.vector), x))
+        return self.body(torch.cat(joined, 1), e, _context(cond)).to(x.dtype)
 
     @abstractmethod
     def body(self, x: Tensor, e: Tensor, context: Context | None) -> Tensor:
-        """(B, C + spatial_channels, *S), e (B, embedding), tokens where built for them -> (B, out, *S)."""
+        """(B, inputs, *S), e (B, embedding), tokens where built for them -> (B, out, *S)."""
 
     def _check(self, x: Tensor, noise: Tensor, cond: Condition) -> None:
         """Raises IncompatibleError where an input is not what the network was built for."""

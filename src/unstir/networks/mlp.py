@@ -48,6 +48,7 @@ class MLP(Network):
     """
 
     axes: ClassVar = (0,)
+    config: MLPConfig
 
     def __init__(
         self,
@@ -58,18 +59,9 @@ class MLP(Network):
         out: int | None = None,
         tokens: int = 0,
     ) -> None:
-        super().__init__(
-            channels,
-            shape,
-            cond_dim,
-            out,
-            tokens,
-            spatial_channels=config.spatial_channels,
-            embedding=config.embedding,
-        )
-        self.config = config
+        super().__init__(config, channels, shape, cond_dim, out, tokens)
         width = config.width
-        self.enter = linear(channels + config.spatial_channels, width)
+        self.enter = linear(self.inputs, width)
         self.blocks = nn.ModuleList(
             ResidualBlock(0, width, width, config.embedding, dropout=config.dropout)
             for _ in range(config.depth)

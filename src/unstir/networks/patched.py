@@ -42,6 +42,8 @@ class PatchedConfig(NetworkConfig):
     """How patches are told apart: fixed waves, a learned table, or rotations of queries and keys."""
     spatial_channels: Annotated[int, Range(ge=0)] = 0
     """Channels of `Condition.spatial`."""
+    draft: Annotated[int, Range(ge=0)] = 0
+    """Hidden width of the draft that the condition's vector makes of x_0 and that joins x as channels; 0 = none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,6 +80,7 @@ class Patched(Network):
     """
 
     attends: ClassVar = True
+    config: PatchedConfig
 
     def __init__(
         self,
@@ -88,19 +91,10 @@ class Patched(Network):
         out: int | None = None,
         tokens: int = 0,
     ) -> None:
-        super().__init__(
-            channels,
-            shape,
-            cond_dim,
-            out,
-            tokens,
-            spatial_channels=config.spatial_channels,
-            embedding=config.embedding,
-        )
-        self.config = config
+        super().__init__(config, channels, shape, cond_dim, out, tokens)
         self.grid = tuple(math.ceil(n / config.patch) for n in shape)
         volume = config.patch ** len(shape)
-        self.enter = linear((channels + config.spatial_channels) * volume, config.width)
+        self.enter = linear(self.inputs * volume, config.width)
         self.positions = Positions(config.positions, self.grid, config.width, config.heads)
         self.blocks = nn.ModuleList(self.block(k) for k in range(config.depth))
         self.modulation = Modulation(config.embedding, config.width, 2)

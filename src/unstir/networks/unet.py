@@ -53,6 +53,8 @@ class UNetConfig(NetworkConfig):
     """Fraction of the features dropped in each residual block in training."""
     spatial_channels: Annotated[int, Range(ge=0)] = 0
     """Channels of `Condition.spatial`."""
+    draft: Annotated[int, Range(ge=0)] = 0
+    """Hidden width of the draft that the condition's vector makes of x_0 and that joins x as channels; 0 = none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,6 +129,7 @@ class UNet(Network):
     """
 
     attends: ClassVar = True
+    config: UNetConfig
 
     def __init__(
         self,
@@ -137,18 +140,9 @@ class UNet(Network):
         out: int | None = None,
         tokens: int = 0,
     ) -> None:
-        super().__init__(
-            channels,
-            shape,
-            cond_dim,
-            out,
-            tokens,
-            spatial_channels=config.spatial_channels,
-            embedding=config.embedding,
-        )
+        super().__init__(config, channels, shape, cond_dim, out, tokens)
         if tokens and not config.attention:
             raise deaf("this unet", "has attention on none of its levels")
-        self.config = config
         dims, patch, widths = len(shape), config.unshuffle ** len(shape), config.widths
 
         def levels() -> nn.ModuleList:
@@ -157,7 +151,7 @@ class UNet(Network):
                 for level, (width, blocks) in enumerate(zip(widths, config.blocks_per_level, strict=True))
             )
 
-        self.enter = conv(dims, (channels + config.spatial_channels) * patch, widths[0])
+        self.enter = conv(dims, self.inputs * patch, widths[0])
         self.down, self.up = levels(), levels()
         self.shrink = nn.ModuleList(conv(dims, a, b, kernel=1) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(conv(dims, b, a, kernel=1, gain=0.5**0.5) for a, b in pairwise(widths))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..errors import IncompatibleError
 from ..process import Learned, Schedule
 from ..process.base import unsqueeze_like
 from ..rng import Rng
+from ..spec import Range
 from .base import Objective
 from .draws import Draws, Uniform, spread
 from .weights import Target, Weight
@@ -27,13 +29,18 @@ class Denoising(Objective):
     With weight = Target() it is the mean squared error of what the network predicts: L_simple of Ho et al.
     2020, eq. 14, for eps; flow matching for velocity; EDM's loss for EDM with LogNormal draws.
 
+    Where the network makes a draft of x_0 from the condition alone (`networks.draft`), its squared error is
+    minimised as well: it adds gradients, and nothing to the value of the loss.
+
     Args:
         weight: w(t).
         draws: the law of t.
+        draft: how much the error of a draft counts.
     """
 
     weight: Weight = Target()
     draws: Draws = Uniform()
+    draft: Annotated[float, Range(ge=0)] = 1.0
 
     def times(self, denoiser: Denoiser, batch: Batch, rng: Rng) -> Tensor:
         """(B,) float64 times; raises IncompatibleError where the schedule is being learned."""
@@ -47,7 +54,12 @@ class Denoising(Objective):
         return self.draws.quantile(spread(batch, rng), schedule)
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: Rng) -> Tensor:
-        return self.loss_at(denoiser, batch, self.times(denoiser, batch, rng), rng)
+        loss = self.loss_at(denoiser, batch, self.times(denoiser, batch, rng), rng)
+        drafted = denoiser.draft(batch.cond) if self.draft else None
+        if drafted is None:
+            return loss
+        error = self.draft * (drafted - batch.x_0).square().flatten(1).mean(1)
+        return loss + (error - error.detach())  # gradients alone: the loss stays that of the denoiser
 
     def loss_at(self, denoiser: Denoiser, batch: Batch, t: Tensor, rng: Rng) -> Tensor:
         """The loss at given times (B,): what a held-out loss per noise level averages."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..condition import Batch
 from ..errors import ConfigError, IncompatibleError
+from ..layers import cropped
 from ..rng import Rng
 from ..spec import Count, Range, validate
 from .base import Objective
@@ -62,7 +63,7 @@ class Reconstruction(Objective):
         codec = _codec(denoiser)
         x = batch.x_0
         z, penalty = codec.sampled(codec.encoded(x), rng)
-        x_hat = _cropped(codec.decoded(z), x)
+        x_hat = cropped(codec.decoded(z), x.shape[2:])
         loss = (x - x_hat).abs().flatten(1).mean(1) + penalty
         if self.features:
             if codec.maps is None:
@@ -122,10 +123,3 @@ def _codec(module: nn.Module) -> Latent:
             hint="train an autoencoder with it: task=autoencoder",
         )
     return module  # type: ignore[return-value]
-
-
-def _cropped(x: Tensor, like: Tensor) -> Tensor:
-    """x without what padding to whole blocks added."""
-    for axis, n in enumerate(like.shape[2:], start=2):
-        x = x.narrow(axis, 0, n)
-    return x

@@ -17,7 +17,6 @@ from torch import Tensor
 from .. import times
 from ..classifier import NoisyClassifier
 from ..codecs import Codec, Latent
-from ..codecs.latent import cropped
 from ..condition import Condition
 from ..denoiser import Denoiser, Preconditioned
 from ..embedders import Label, LowResolution, Masked, Prompt, Spatial
@@ -33,6 +32,7 @@ from ..guidance import (
     SkipLayers,
     Threshold,
 )
+from ..layers import cropped
 from ..model import Defaults, Model, ModelConfig, Module, find_model, read_model, write_model
 from ..networks.base import count_parameters
 from ..operators import Operator
@@ -179,14 +179,15 @@ class Pipeline:
 
     @property
     def autoencoder(self) -> Latent:
-        """The learned codec; raises IncompatibleError where this is none."""
-        if not isinstance(self.module, Latent):
+        """The learned codec: this itself, or the one in whose space it works; raises IncompatibleError without one."""
+        found = self.module if isinstance(self.module, Latent) else self.codec
+        if not isinstance(found, Latent):
             raise IncompatibleError(
-                f"{self.name} is no autoencoder",
+                f"{self.name} is no autoencoder and has none",
                 field="codec",
                 hint="train one: unstir train DATA task=autoencoder",
             )
-        return self.module
+        return found
 
     @property
     def data(self) -> Codec:
@@ -563,7 +564,7 @@ class Pipeline:
         if shape is None and tuple(x.shape[1:]) == self.config.shape:
             shape = self.config.size
         if shape is not None:
-            data = cropped(data, shape)
+            data = cropped(data, shape[1:])
         return (data.movedim(1, -1) if data.ndim > 2 else data).contiguous().numpy()
 
     def _decoder(self, model: str) -> Latent:

@@ -108,7 +108,7 @@ def exploding(data: Dataset) -> Geometric:
 
 def largest_distance(data: Dataset, at_most: int = 500) -> float:
     """The largest distance between two of `at_most` items, evenly chosen, in the units of x_0."""
-    rows = np.linspace(0, len(data) - 1, min(at_most, len(data))).astype(np.int64)
+    rows = data.spread(at_most)
     x = torch.from_numpy(np.asarray(data.x[rows], dtype=np.float32)).flatten(1)
     if data.info.kind == "image":
         x = x / 127.5

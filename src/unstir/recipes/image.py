@@ -99,7 +99,7 @@ def mirrors(data: Dataset, at_most: int = 2000) -> bool:
     set, pixel std / sqrt(N), summed over classes; letters, digits and shoes differ from their mirror image
     many times more than that, faces and landscapes do not.
     """
-    rows = np.linspace(0, len(data) - 1, min(at_most, len(data))).astype(np.int64)
+    rows = data.spread(at_most)
     x = np.asarray(data.x[rows], dtype=np.float32)
     groups = [slice(None)] if data.y is None else [data.y[rows] == k for k in np.unique(data.y[rows])]
     asymmetry = chance = 0.0

@@ -302,7 +302,7 @@ def network_dtype(precision: str, device: torch.device | str) -> torch.dtype | N
         kind = torch.device(device).type
         fast = {
             "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-            "cpu": lambda: torch.cpu.get_capabilities().get("avx512_bf16", False),
+            "cpu": lambda: torch.cpu.get_capabilities().get("amx_bf16", False),
         }
         return torch.bfloat16 if kind in fast and fast[kind]() else None
     return torch.bfloat16 if precision == "bf16" else None
