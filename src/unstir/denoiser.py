@@ -78,8 +78,8 @@ class Denoiser(nn.Module, ABC):
             hint="use variance=lower or upper, or a model trained with objective=hybrid",
         )
 
-    def draft(self, cond: Condition | None) -> Tensor | None:
-        """E[x_0 | cond] (B, *S), where a network makes it from the condition alone; None where it does not."""
+    def draft_error(self, x_0: Tensor, cond: Condition | None) -> Tensor | None:
+        """(B,) squared errors of what a network makes of x_0 from the condition alone; None where it makes nothing."""
         return None
 
     def during(self, t: Tensor, s: Tensor, memory: dict[Any, Any]) -> Denoiser:
@@ -205,9 +205,11 @@ class Preconditioned(Denoiser):
             vector = torch.cat((vector, vector.new_zeros(len(vector), self.augmentation)), 1)
         return vector
 
-    def draft(self, cond: Condition | None) -> Tensor | None:
-        made = getattr(self.network, "draft", None)
-        return None if made is None or cond is None or cond.vector is None else made(self._told(cond.vector))
+    def draft_error(self, x_0: Tensor, cond: Condition | None) -> Tensor | None:
+        draft = getattr(self.network, "draft", None)
+        if draft is None or cond is None or cond.vector is None:
+            return None
+        return draft.error(self._told(cond.vector), x_0)
 
     def without(self, part: Part, blocks: tuple[int, ...] | None = None) -> Denoiser:
         if not isinstance(self.network, Divisible):

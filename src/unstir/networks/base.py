@@ -29,7 +29,7 @@ from ..layers import (
 )
 from ..modules import Part, replaced
 from ..spec import validate
-from .draft import Draft, resized
+from .draft import Draft, stretched
 
 __all__ = [
     "Network",
@@ -79,9 +79,9 @@ class Network(nn.Module, ABC):
     (B, L, token_dim) are attended to, L >= 1; one that `condition.mask` (B, L) leaves out cannot change a bit.
     S may differ from `shape`, the spatial size built for. Every row of the batch is computed on its own.
 
-    With a draft, E[x_0 | condition.vector] as the vector alone tells it joins x as channels too: what to draw is then
-    known before there is anything to see, and the rest of the network learns how to get there. Text to speech does so
-    (Popov et al. 2021, Grad-TTS, arXiv:2105.06337, section 3). `Denoising` teaches it, by its own error.
+    With a draft, E[x_0 | condition.vector] joins x as channels too: what to draw is then known before there is
+    anything to see, and the rest of the network learns how to get there. Text to speech does so (Popov et al. 2021,
+    Grad-TTS, arXiv:2105.06337, section 3). `Denoising` teaches it, by its own error.
     """
 
     axes: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the numbers of spatial axes there are layers for
@@ -169,7 +169,7 @@ class Network(nn.Module, ABC):
         e = self.embed(noise.expand(len(x)), cond.vector)
         joined = [x] if cond.spatial is None else [x, cond.spatial]
         if self.draft is not None:
-            joined.append(resized(self.draft(cond.vector), x))
+            joined.append(stretched(self.draft(cond.vector), x))
         return self.body(torch.cat(joined, 1), e, _context(cond)).to(x.dtype)
 
     @abstractmethod

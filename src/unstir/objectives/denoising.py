@@ -55,11 +55,12 @@ class Denoising(Objective):
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: Rng) -> Tensor:
         loss = self.loss_at(denoiser, batch, self.times(denoiser, batch, rng), rng)
-        drafted = denoiser.draft(batch.cond) if self.draft else None
-        if drafted is None:
+        error = denoiser.draft_error(batch.x_0, batch.cond) if self.draft else None
+        if error is None:
             return loss
-        error = self.draft * (drafted - batch.x_0).square().flatten(1).mean(1)
-        return loss + (error - error.detach())  # gradients alone: the loss stays that of the denoiser
+        return loss + self.draft * (
+            error - error.detach()
+        )  # gradients alone: the loss is that of the denoiser
 
     def loss_at(self, denoiser: Denoiser, batch: Batch, t: Tensor, rng: Rng) -> Tensor:
         """The loss at given times (B,): what a held-out loss per noise level averages."""

@@ -119,6 +119,12 @@ def _checked(recipe: Recipe) -> Recipe:
             hint = f"leave {field} out" if recipe.task == task else f"use task={task}, or leave {field} out"
             name = type(part).__name__.removesuffix("Config")
             raise IncompatibleError(f"{name} is not made for task={recipe.task}", field=field, hint=hint)
+    if recipe.patches is not None and isinstance(recipe.network, NetworkConfig) and recipe.network.draft:
+        raise IncompatibleError(
+            "a draft is of a whole picture, and patches shows parts",
+            field="network.draft",
+            hint="leave one of them out: network.draft=0",
+        )
     for field, told, wrong in (
         ("augment", recipe.augment, recipe.task in ("classifier", "autoencoder", "decoder")),
         ("patches", recipe.patches, recipe.task != "generate"),

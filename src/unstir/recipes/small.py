@@ -70,11 +70,11 @@ def small(measured: Recipe, data: Dataset) -> Recipe:
 
 
 def _narrower(network: Part) -> Part:
-    """Two thirds as wide, in steps of 32: it learns fewer details by heart, in half of the time."""
+    """Two thirds as wide, in steps of 32, without a draft: it learns fewer details by heart, in half of the time."""
     if not isinstance(network, UNetConfig):
         return network
     widths = tuple(max(32, width * 2 // 3 // 32 * 32) for width in network.widths)
-    return replace(network, widths=widths)
+    return replace(network, widths=widths, draft=0)
 
 
 def _watched(training: Training, n: int, *, free: bool) -> Training:

@@ -16,6 +16,8 @@ __all__ = ["reads", "text"]
 
 NOISY = LogitNormal(mean=1.0, std=1.5)
 """A fifth of the times are above 0.9: there the words decide what becomes of the noise (docs/decisions.md)."""
+DRAFT = 512
+"""Hidden width of the draft that a model makes of a text before it sees anything (docs/decisions.md)."""
 ENOUGH = 0.5
 """Share of the items that must have a caption for a model to learn from them unasked."""
 
@@ -52,11 +54,14 @@ def reads(recipe: Recipe, data: Dataset) -> bool:
 
 
 def text(measured: Recipe) -> Recipe:
-    """The measured recipe with an encoder of text, a network that attends to it, and the times at which words count."""
+    """The measured recipe with an encoder of text, a network that attends to it and first makes a draft of what it
+    says, and the times at which words count."""
     network = measured.network
     if isinstance(network, UNetConfig) and not network.attention:
         head = math.gcd(network.head_width, *network.widths)
         network = replace(network, attention=min(2, len(network.widths)), head_width=head)
+    if isinstance(network, UNetConfig) and measured.task == "generate" and measured.patches is None:
+        network = replace(network, draft=DRAFT)
     return replace(
         measured,
         network=network,
