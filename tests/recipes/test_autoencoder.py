@@ -255,10 +255,12 @@ def test_a_model_samples_when_its_autoencoder_is_gone(latent: Path, plain: Path)
 
 
 def test_what_is_no_autoencoder_of_this_data_is_refused(
-    plain: Path, latent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pixels = tmp_path / "pixels"
+    assert run("generate", pixels) == 0
     cases = {
-        f"codec={latent}": "is no autoencoder",
+        f"codec={pixels}": "is no autoencoder",
         f"codec={tmp_path / 'nothing'}": "there is no model",
     }
     for word, why in cases.items():
