@@ -57,6 +57,7 @@ from .train import (
     Trainer,
     TrainStep,
     load_latest,
+    flush_denormal,
     network_dtype,
 )
 from .train.progress import duration
@@ -230,6 +231,7 @@ def _encode(codec: Codec, x: Tensor) -> Tensor:
 # -- planning ----------------------------------------------------------------------------------------------
 def prepare(recipe: Recipe, report: Path | None, say: Say, run: Path | None = None) -> Job:
     """Open the data, fill the recipe's blanks, build the network; `run` is one that goes on."""
+    flush_denormal()  # before there are other threads, which take it over
     settings = recipe.data
     train_set, heldout = open_data(
         settings.source,

@@ -357,3 +357,10 @@ def test_precision_is_what_was_asked_for() -> None:
     assert network_dtype("fp32", "cpu") is None
     assert network_dtype("bf16", "cpu") is torch.bfloat16
     assert network_dtype("auto", "cpu") in (None, torch.bfloat16)
+
+
+def test_numbers_that_are_too_small_for_the_processor_are_zero() -> None:
+    torch.set_flush_denormal(False)
+    assert (torch.tensor([1e-39]) * 1.5).item() > 0
+    make(steps=1)
+    assert (torch.tensor([1e-39]) * 1.5).item() == 0
