@@ -56,8 +56,8 @@ from .train import (
     StopSignals,
     Trainer,
     TrainStep,
-    load_latest,
     flush_denormal,
+    load_latest,
     network_dtype,
 )
 from .train.progress import duration
