@@ -29,7 +29,7 @@ from torch import Tensor
 from . import __version__, config, recipes
 from .codecs import Codec, Consistency, ConsistencyConfig, IdentityConfig, Latent, LatentConfig, ScaleConfig
 from .condition import Batch, Condition
-from .data import Dataset, Info, Loader, describe, describe_lines, open_data
+from .data import Dataset, Info, Loader, describe, describe_lines, open_data, spread
 from .data.cache import cache_folder
 from .data.latents import encoded
 from .denoiser import Preconditioned
@@ -160,7 +160,7 @@ class Job:
         """The same, to be written: an autoencoder with the statistics of its latents, which take seconds to measure."""
         pipe = self.named(name)
         if isinstance(pipe.module, Latent) and self.recipe.task == "autoencoder":
-            rows = self.train_set.spread(STATISTICS)
+            rows = spread(len(self.train_set), STATISTICS)
             parts = np.array_split(rows, max(1, len(rows) // 64))
             shift, scale = pipe.module.statistics(self.train_set.take(some)[0] for some in parts)
             network = replace(pipe.module.config, shift=shift, scale=scale)

@@ -16,7 +16,7 @@ from torch import Tensor
 from .assessment import draw, prompts_of
 from .assessment.autoencoding import decode
 from .codecs import Latent
-from .data import Dataset
+from .data import Dataset, spread
 from .embedders.weighting import escape
 from .errors import CheckpointError, ConfigError, NumericError, UnstirError, did_you_mean
 from .evaluate import (
@@ -379,7 +379,7 @@ def _prompts(job: Job, n: int) -> list[str] | None:
 def _reconstruct(job: Job, pipe: Pipeline, path: Path, n: int = 12) -> None:
     """A sheet of pictures, and what is left of them after encoding and decoding."""
     data = job.heldout if len(job.heldout) else job.train_set
-    x, _ = data.take(data.spread(n))
+    x, _ = data.take(spread(len(data), n))
     codec = pipe.autoencoder
     with torch.no_grad():
         again = cropped(codec.decode(codec.encode(x.to(pipe.device))).cpu(), x.shape[2:])

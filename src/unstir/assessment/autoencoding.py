@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..codecs import VAE, VQVAE, Latent, LatentConfig
-from ..data import Dataset
+from ..data import Dataset, spread
 from ..errors import CheckpointError, ConfigError
 from ..evaluate import Finding, encoder_for, fidelity, latent_law
 from ..files import read_header
@@ -24,7 +24,6 @@ from ..pipeline import Pipeline, load
 from ..recipes import Evaluation
 from ..spec import choices
 from .bench import Bench
-from .losses import spread
 from .result import Assessment, Sweep, values_of
 from .subject import Subject, data_of
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..condition import Batch
-from ..data import Dataset
+from ..data import Dataset, spread
 from ..embedders import Label, Prompt
 from ..embedders.weighting import escape
 from ..errors import NumericError
@@ -20,7 +20,7 @@ from ..objectives import Bound, Denoising, Target
 from ..pipeline import Pipeline
 from ..rng import Rng
 
-__all__ = ["batches", "bits_of", "losses_of", "spread"]
+__all__ = ["batches", "bits_of", "losses_of"]
 
 LEVELS = 10
 """Noise levels: t = 0.05, 0.15, ..., 0.95."""
@@ -52,11 +52,6 @@ def batches(
         return Batch(pipe.codec.encode(x.to(pipe.device)), cond)
 
     return batch
-
-
-def spread(count: int, n: int) -> np.ndarray:
-    """n of `count` rows, evenly spread: a set may be sorted by class."""
-    return np.unique(np.linspace(0, count - 1, min(n, count)).round().astype(np.int64))
 
 
 def losses_of(pipe: Pipeline, micro_batch: int = 100) -> Callable[[Dataset, int], Tensor]:

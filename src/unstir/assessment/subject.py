@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .. import config
-from ..data import Dataset, open_data
+from ..data import Dataset, open_data, spread
 from ..errors import CheckpointError, ConfigError, DataError, IncompatibleError
 from ..evaluate import Drawn
 from ..files import read_json
@@ -22,7 +22,6 @@ from ..model import SHIPPED, find_model, run_of
 from ..pipeline import Pipeline, load
 from ..recipes import Evaluation
 from ..recipes.base import Sampling
-from .losses import spread
 
 __all__ = ["Subject", "data_of", "open_subject"]
 

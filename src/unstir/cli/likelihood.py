@@ -239,7 +239,8 @@ def _ways(pipe: Pipeline, request: Scoring, end: float) -> dict[str, Callable[[B
 
 
 def _best_end(pipe: Pipeline, request: Scoring, training: Dataset | None) -> float:
-    from ..assessment.losses import batches, spread
+    from ..assessment.losses import batches
+    from ..data import spread
     from ..likelihood import best_end
     from ..rng import Rng
 
@@ -257,7 +258,8 @@ def _scores(
     way: Callable[[Batch, Rng], Estimate],
     tell: Callable[[str], None],
 ) -> Scores:
-    from ..assessment.losses import batches, spread
+    from ..assessment.losses import batches
+    from ..data import spread
     from ..evaluate import score
 
     rows = spread(len(data), request.n)
@@ -333,7 +335,7 @@ def _write(
         _save(request.roc, curve.svg(method).encode())
     if request.out is None:
         return
-    from ..assessment.losses import spread
+    from ..data import spread
 
     columns: dict[str, list[Any]] = {"data": [], "item": []}
     for role, data in sets.items():

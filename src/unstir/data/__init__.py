@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unstir.data.dataset import Dataset, Info
+from unstir.data.dataset import Dataset, Info, spread
 from unstir.data.duplicates import Duplicate, duplicates, thumbnails
 from unstir.data.items import Caption, Fault
 from unstir.data.report import Repeats, contact_sheet, describe, describe_lines, find_repeats
@@ -31,6 +31,7 @@ __all__ = [
     "find_repeats",
     "open_data",
     "source_names",
+    "spread",
     "thumbnails",
 ]
 

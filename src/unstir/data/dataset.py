@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from unstir.rng import Rng
 
-__all__ = ["Dataset", "Info", "heaviest"]
+__all__ = ["Dataset", "Info", "heaviest", "spread"]
 
 _MOMENTS_OF = 10_000  # items that mean and std are measured on, spread evenly
 
@@ -149,10 +149,6 @@ class Dataset:
         y = None if self.items.labels is None else torch.from_numpy(self.items.labels[rows])
         return (x.permute(0, 3, 1, 2) if x.ndim == 4 else x), y
 
-    def spread(self, n: int) -> np.ndarray:
-        """(m,) indices of m = min(n, all) items, evenly spread: a set may be sorted by class."""
-        return np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64)
-
     def split(self, heldout: float | None = None) -> tuple[Dataset, Dataset]:
         """(train, held out): chosen by the items' content, so that equal items fall on the same side.
 
@@ -255,3 +251,8 @@ def _moments(pixels: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
     values = np.arange(256) / 127.5 - 1
     mean = np.average(values, weights=histogram)
     return float(mean), float(np.average((values - mean) ** 2, weights=histogram) ** 0.5)
+
+
+def spread(count: int, n: int) -> np.ndarray:
+    """n of `count` rows, evenly spread: a set may be sorted by class. All of them where there are fewer."""
+    return np.unique(np.linspace(0, count - 1, min(n, count)).round().astype(np.int64))

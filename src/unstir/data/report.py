@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unstir.data.dataset import Dataset
+from unstir.data.dataset import Dataset, spread
 from unstir.data.duplicates import Duplicate, duplicates
 from unstir.data.items import printable
 from unstir.data.words import caption_lines, describe_captions
@@ -191,5 +191,5 @@ def contact_sheet(dataset: Dataset, n: int = 64) -> np.ndarray:
     """Up to n items, spread evenly, on one sheet: uint8 (H, W, C). Points: their density."""
     if dataset.info.kind == "points":
         return to_picture(dataset.x)[0]
-    rows = dataset.rows[dataset.spread(n)]
+    rows = dataset.rows[spread(len(dataset), n)]
     return to_grid(dataset.items.pixels[rows])

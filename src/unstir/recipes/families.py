@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .. import parameterization, process
-from ..data import Dataset
+from ..data import Dataset, spread
 from ..objectives import Bound, Denoising, LogitNormal, LogNormal, Objective, Target, Uniform
 from ..parameterization import Eps, Parameterization, Score, V, Velocity
 from ..process import VP, BetaLinear, Cosine, Geometric, Linear, MonotoneConfig, Schedule, SubVP
@@ -108,7 +108,7 @@ def exploding(data: Dataset) -> Geometric:
 
 def largest_distance(data: Dataset, at_most: int = 500) -> float:
     """The largest distance between two of `at_most` items, evenly chosen, in the units of x_0."""
-    rows = data.spread(at_most)
+    rows = spread(len(data), at_most)
     x = torch.from_numpy(np.asarray(data.x[rows], dtype=np.float32)).flatten(1)
     if data.info.kind == "image":
         x = x / 127.5

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..data import Dataset
+from ..data import Dataset, spread
 from ..networks import UNetConfig
 from ..objectives import Denoising, LogitNormal, Target
 from ..parameterization import EDM
@@ -99,7 +99,7 @@ def mirrors(data: Dataset, at_most: int = 2000) -> bool:
     set, pixel std / sqrt(N), summed over classes; letters, digits and shoes differ from their mirror image
     many times more than that, faces and landscapes do not.
     """
-    rows = data.spread(at_most)
+    rows = spread(len(data), at_most)
     x = np.asarray(data.x[rows], dtype=np.float32)
     groups = [slice(None)] if data.y is None else [data.y[rows] == k for k in np.unique(data.y[rows])]
     asymmetry = chance = 0.0
