@@ -15,7 +15,8 @@ from unstir.errors import IncompatibleError
 from unstir.networks import DiTConfig, UNetConfig
 from unstir.networks.base import Network
 from unstir.networks.draft import VALUES, Draft
-from unstir.objectives import Denoising
+from unstir.objectives import Bound, Denoising, Hybrid, Objective
+from unstir.objectives.draws import spread
 from unstir.pipeline import Pipeline
 from unstir.rng import Rng
 
@@ -84,11 +85,15 @@ def test_its_error_is_the_distance_to_means() -> None:
 
 
 # -- how it is taught --------------------------------------------------------------------------------------
-def test_the_loss_is_that_of_the_denoiser() -> None:
+@pytest.mark.parametrize(
+    ("told", "silent"),
+    [(Denoising(), Denoising(draft=0)), (Hybrid(), Hybrid(simple=Denoising(draft=0)))],
+    ids=["denoising", "hybrid"],
+)
+def test_the_loss_is_that_of_the_denoiser(told: Objective, silent: Objective) -> None:
     """The draft's error adds gradients, and nothing to the value."""
-    pipe = pipeline()
+    pipe = pipeline(variance=told.learns_variance)
     some, rng = batch(pipe), Rng.of(7, 6)
-    told, silent = Denoising(), Denoising(draft=0)
     some = replace(some, cond=Condition(vector=vectors(6, pipe.denoiser.network.cond_dim)))
     torch.testing.assert_close(told.loss(pipe.denoiser, some, rng), silent.loss(pipe.denoiser, some, rng))
     draft = pipe.denoiser.network.draft
@@ -102,6 +107,26 @@ def test_the_loss_is_that_of_the_denoiser() -> None:
     pipe.module.zero_grad()
     draft.error(some.cond.vector, some.x_0).mean().backward()
     torch.testing.assert_close(gradients[0] - gradients[1], draft.leave.bias.grad)
+
+
+def test_the_bound_teaches_it_too() -> None:
+    pipe = pipeline()
+    some = replace(batch(pipe), cond=Condition(vector=vectors(6, pipe.denoiser.network.cond_dim)))
+    objective, rng, draft = Bound(levels=None), Rng.of(7, 6), pipe.denoiser.network.draft
+    assert isinstance(draft, Draft)
+    assert some.cond is not None
+    assert some.cond.vector is not None
+    gradients = []
+    for make in (
+        lambda: objective.loss(pipe.denoiser, some, rng),
+        lambda: objective.loss_at(pipe.denoiser, some, spread(some, rng), rng),
+        lambda: draft.error(some.cond.vector, some.x_0),
+    ):
+        pipe.module.zero_grad()
+        make().mean().backward()
+        assert draft.leave.bias.grad is not None
+        gradients.append(draft.leave.bias.grad.clone())
+    torch.testing.assert_close(gradients[0], gradients[1] + gradients[2])
 
 
 def test_a_model_without_a_draft_has_no_error() -> None:

@@ -81,7 +81,7 @@ class Network(nn.Module, ABC):
 
     With a draft, E[x_0 | condition.vector] joins x as channels too: what to draw is then known before there is
     anything to see, and the rest of the network learns how to get there. Text to speech does so (Popov et al. 2021,
-    Grad-TTS, arXiv:2105.06337, section 3). `Denoising` teaches it, by its own error.
+    Grad-TTS, arXiv:2105.06337, section 3). Objectives teach it, by its own error.
     """
 
     axes: ClassVar[tuple[int, ...]] = (1, 2, 3)  # the numbers of spatial axes there are layers for

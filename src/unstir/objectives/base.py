@@ -10,7 +10,7 @@ from ..condition import Batch
 from ..denoiser import Denoiser
 from ..rng import Rng
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "taught"]
 
 
 class Objective(ABC):
@@ -24,3 +24,12 @@ class Objective(ABC):
     @abstractmethod
     def loss(self, denoiser: Denoiser, batch: Batch, rng: Rng) -> Tensor:
         """(B,) losses; sample i depends on batch item i and generator i alone."""
+
+
+def taught(loss: Tensor, denoiser: Denoiser, batch: Batch, weight: float = 1.0) -> Tensor:
+    """The loss (B,) with the gradients of the error of a draft besides, where the network makes one (`networks.draft`).
+
+    Its value stays that of the denoiser: what is logged compares with losses that are held out, or without a draft.
+    """
+    error = denoiser.draft_error(batch.x_0, batch.cond) if weight else None
+    return loss if error is None else loss + weight * (error - error.detach())

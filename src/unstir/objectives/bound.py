@@ -24,7 +24,7 @@ from ..process import Gaussian, Monotone, Schedule
 from ..process.base import unsqueeze_like
 from ..process.learned import Learned
 from ..rng import Rng
-from .base import Objective
+from .base import Objective, taught
 from .draws import spread
 
 __all__ = ["Bound", "bits", "prior", "rate", "reconstruction", "step"]
@@ -158,7 +158,7 @@ class Bound(Objective):
         return self.variance == "learned" and self.steps is not None
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: Rng) -> Tensor:
-        return self.loss_at(denoiser, batch, spread(batch, rng), rng)
+        return taught(self.loss_at(denoiser, batch, spread(batch, rng), rng), denoiser, batch)
 
     def loss_at(self, denoiser: Denoiser, batch: Batch, u: Tensor, rng: Rng) -> Tensor:
         """The loss with its times at `time(u)`, (B,), for u in (0, 1): the bound is its mean over uniform u."""

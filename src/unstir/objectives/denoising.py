@@ -15,7 +15,7 @@ from ..process import Learned, Schedule
 from ..process.base import unsqueeze_like
 from ..rng import Rng
 from ..spec import Range
-from .base import Objective
+from .base import Objective, taught
 from .draws import Draws, Uniform, spread
 from .weights import Target, Weight
 
@@ -29,8 +29,7 @@ class Denoising(Objective):
     With weight = Target() it is the mean squared error of what the network predicts: L_simple of Ho et al.
     2020, eq. 14, for eps; flow matching for velocity; EDM's loss for EDM with LogNormal draws.
 
-    Where the network makes a draft of x_0 from the condition alone (`networks.draft`), its squared error is
-    minimised as well: it adds gradients, and nothing to the value of the loss.
+    Where the network makes a draft of x_0 from the condition alone, its squared error is minimised as well (`taught`).
 
     Args:
         weight: w(t).
@@ -55,12 +54,7 @@ class Denoising(Objective):
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: Rng) -> Tensor:
         loss = self.loss_at(denoiser, batch, self.times(denoiser, batch, rng), rng)
-        error = denoiser.draft_error(batch.x_0, batch.cond) if self.draft else None
-        if error is None:
-            return loss
-        return loss + self.draft * (
-            error - error.detach()
-        )  # gradients alone: the loss is that of the denoiser
+        return taught(loss, denoiser, batch, self.draft)
 
     def loss_at(self, denoiser: Denoiser, batch: Batch, t: Tensor, rng: Rng) -> Tensor:
         """The loss at given times (B,): what a held-out loss per noise level averages."""

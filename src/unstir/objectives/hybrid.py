@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..process import Gaussian
 from ..process.base import unsqueeze_like
 from ..rng import Rng
-from .base import Objective
+from .base import Objective, taught
 from .bound import bits, step
 from .denoising import Denoising
 
@@ -55,7 +55,8 @@ class Hybrid(Objective):
         return True
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: Rng) -> Tensor:
-        return self.loss_at(denoiser, batch, self.simple.times(denoiser, batch, rng), rng)
+        loss = self.loss_at(denoiser, batch, self.simple.times(denoiser, batch, rng), rng)
+        return taught(loss, denoiser, batch, self.simple.draft)
 
     def loss_at(self, denoiser: Denoiser, batch: Batch, t: Tensor, rng: Rng) -> Tensor:
         """The loss at given times (B,)."""
