@@ -56,7 +56,7 @@ from .train import (
     StopSignals,
     Trainer,
     TrainStep,
-    flush_denormal,
+    flushing,
     load_latest,
     network_dtype,
 )
@@ -229,9 +229,9 @@ def _encode(codec: Codec, x: Tensor) -> Tensor:
 
 
 # -- planning ----------------------------------------------------------------------------------------------
+@flushing()  # here the threads are started that are to train
 def prepare(recipe: Recipe, report: Path | None, say: Say, run: Path | None = None) -> Job:
     """Open the data, fill the recipe's blanks, build the network; `run` is one that goes on."""
-    flush_denormal()  # before there are other threads, which take it over
     settings = recipe.data
     train_set, heldout = open_data(
         settings.source,

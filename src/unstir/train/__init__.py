@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         Trainer as Trainer,
         TrainState as TrainState,
         TrainStep as TrainStep,
-        flush_denormal as flush_denormal,
+        flushing as flushing,
         network_dtype as network_dtype,
     )
 
@@ -38,7 +38,7 @@ _HOMES = {
     "TrainStep": "trainer",
     "Trainer": "trainer",
     "Training": "settings",
-    "flush_denormal": "trainer",
+    "flushing": "trainer",
     "load_latest": "checkpoint",
     "network_dtype": "trainer",
 }
