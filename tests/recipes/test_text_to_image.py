@@ -322,6 +322,14 @@ def test_one_prompt_is_one_picture_and_a_folder_has_its_own_recipes(run: Path, t
     assert (tmp_path / "many/000000.png").read_bytes()[:8] == one.read_bytes()[:8]
 
 
+def test_a_model_that_reads_says_so_where_it_is_told_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, told in (([], True), (["prompt=red"], False)):
+        assert main(["sample", str(run), *words, "n=1", "steps=1", f"out={tmp_path / 'x.png'}"]) == 0
+        assert ("reads prompts and was given none" in capsys.readouterr().err) == told
+
+
 def test_prompts_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("red heart\n\n  a | b  \n", encoding="utf-8-sig")

@@ -82,6 +82,8 @@ def sample(
     tell = partial(say, quiet=quiet)
     if (left := len(prompts) - n) > 0:
         tell(f"note     n={n} is for the first {n} prompts; {left} more are left out")
+    if pipe.config.prompt is not None and not prompts:
+        tell("note     this model reads prompts and was given none: prompt=TEXT says what to draw")
     samples = pipe.sample(**_arguments(request, prompts, n, pipe), on_batch=progress(n, tell))
     path = samples.save(out)
     height, width = samples.images.shape[1:3] if samples.images.ndim == 4 else (1, samples.images.shape[1])
