@@ -32,7 +32,7 @@ from unstir.evaluate import (
 from unstir.evaluate.balance import expected
 from unstir.evaluate.consistency import spread
 from unstir.evaluate.prdc import balls, complete
-from unstir.evaluate.shares import differ, quantile, share, wilson
+from unstir.evaluate.shares import differ, quantile, wilson
 
 CLASSES = ("ant", "bee", "cat", "dog")
 FIVE = PRDC(k=5)
@@ -78,10 +78,10 @@ def measured(metric: Metric, evidence: Evidence) -> tuple[dict[str, Number], Fin
 def test_the_interval_of_a_share_is_wilsons(hits: int, n: int) -> None:
     truth = scipy.stats.binomtest(hits, n).proportion_ci(method="wilson")
     assert [float(v) for v in wilson(hits / n, n)] == pytest.approx([truth.low, truth.high], abs=1e-4)
-    number = share("hit", np.arange(n) < hits)
+    number = Number.share("hit", np.arange(n) < hits)
     assert (number.value, number.n) == (hits / n, n)
     assert [number.low, number.high] == pytest.approx([truth.low, truth.high], abs=1e-4)
-    wider = share("hit", np.arange(n) < hits, others=0.01)
+    wider = Number.share("hit", np.arange(n) < hits, others=0.01)
     assert wider.low <= number.low <= number.value <= number.high <= wider.high  # type: ignore[operator]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unstir.data.dataset import Dataset, Info, spread
+from unstir.data.dataset import Dataset, Info, at_most, spread
 from unstir.data.duplicates import Duplicate, duplicates, thumbnails
 from unstir.data.items import Caption, Fault
 from unstir.data.report import Repeats, contact_sheet, describe, describe_lines, find_repeats
@@ -24,6 +24,7 @@ __all__ = [
     "Info",
     "Loader",
     "Repeats",
+    "at_most",
     "contact_sheet",
     "describe",
     "describe_lines",

@@ -22,16 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from unstir.data.items import Caption, Fault, printable
+from unstir.data.items import FILE, TEXT, WEIGHT, Caption, Fault, printable
+from unstir.data.parquet import rows_of
 from unstir.data.scan import Listing
 from unstir.errors import DataError
 
-__all__ = ["FILE", "TEXT", "WEIGHT", "Found", "composed", "read_captions", "text_beside"]
-
-FILE = ("file_name", "file", "image")
-"""What a table may call the column of the files."""
-TEXT = ("text", "caption", "prompt")
-WEIGHT = ("weight", "weights")
+__all__ = ["Found", "composed", "read_captions", "text_beside"]
 
 LONGEST_LINE = 2**20
 """Bytes of one line of a table or of a text."""
@@ -335,8 +331,6 @@ def _csv(path: Path) -> Iterator[Row]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    from unstir.data.parquet import rows_of
-
     # of an image that is kept in the table only its name is needed
     columns = [*FILE[:2], "image.path", *TEXT, *WEIGHT]
     yield from enumerate(rows_of(path, columns), 1)

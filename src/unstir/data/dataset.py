@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from unstir.rng import Rng
 
-__all__ = ["Dataset", "Info", "heaviest", "spread"]
+__all__ = ["Dataset", "Info", "at_most", "heaviest", "spread"]
 
 _MOMENTS_OF = 10_000  # items that mean and std are measured on, spread evenly
 
@@ -256,3 +256,10 @@ def _moments(pixels: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
 def spread(count: int, n: int) -> np.ndarray:
     """n of `count` rows, evenly spread: a set may be sorted by class. All of them where there are fewer."""
     return np.unique(np.linspace(0, count - 1, min(n, count)).round().astype(np.int64))
+
+
+def at_most(x: np.ndarray, count: int) -> np.ndarray:
+    """x, or `count` of its rows, drawn at random, always the same: evenly spread ones would miss every second class."""
+    if len(x) <= count:
+        return x
+    return x[np.sort(np.random.default_rng(0).choice(len(x), count, replace=False))]

@@ -14,6 +14,9 @@ from PIL import Image
 from unstir.data.decode import fit
 
 __all__ = [
+    "FILE",
+    "TEXT",
+    "WEIGHT",
     "Bucket",
     "Caption",
     "Fault",
@@ -24,6 +27,13 @@ __all__ = [
     "label_indices",
     "printable",
 ]
+
+FILE = ("file_name", "file", "image")
+"""What a table may call the column of the files."""
+TEXT = ("text", "caption", "prompt")
+"""What it may call that of the captions."""
+WEIGHT = ("weight", "weights")
+"""And that of their weights."""
 
 
 class Caption(NamedTuple):

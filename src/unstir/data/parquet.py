@@ -17,9 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from unstir.data import cache as kept
-from unstir.data.captions import TEXT, WEIGHT
 from unstir.data.identify import BadFile, identify
-from unstir.data.items import printable
+from unstir.data.items import TEXT, WEIGHT, printable
 from unstir.errors import CheckpointError, DataError
 
 __all__ = ["rows_of", "shards_in", "unpack"]

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .base import Evidence, Finding, Metric, at_most
+from ..data import at_most
+from .base import Evidence, Finding, Metric, Number
 from .encoder import Encoder
-from .shares import differ, quantile, share, wilson
+from .shares import differ, quantile, wilson
 
 __all__ = ["Accuracy"]
 
@@ -52,7 +53,7 @@ class Accuracy(Metric):
         y = np.zeros(0, np.int64) if heldout.y is None else at_most(heldout.y, ROWS)
         real = recognised(encoder, at_most(heldout.x, ROWS)[: len(y)], y, classes)
         note = f"{real.hits.mean():.1%} of {len(y):,} held-out items" if len(y) else ""
-        number = share("accuracy", made.hits, better="high", features=encoder.digest, note=note)
+        number = Number.share("accuracy", made.hits, better="high", features=encoder.digest, note=note)
         low, high = wilson(made.share, made.n)
         rows = tuple(
             {

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data import Dataset
+from ..data import Dataset, at_most
 from ..data.words import common_words
 from ..modalities.image import to_grid
 from ..spec import Count
-from .base import Evidence, Finding, Metric, Number, at_most
-from .shares import differ, quantile, share, wilson
+from .base import Evidence, Finding, Metric, Number
+from .shares import differ, quantile, wilson
 from .two_towers import Texts, TwoTowers
 
 __all__ = ["Agreement"]
@@ -82,7 +82,7 @@ class Agreement(Metric):
                 n=len(hits), better="high", features=towers.digest,
                 note=f"{beside[0]}{made.others:.3f} with the prompt of another sample",
             ),
-            share(
+            Number.share(
                 f"agreement_top{self.k}", hits,
                 against=len(among), better="high", features=towers.digest,
                 note=f"{beside[1]}{min(self.k / len(among), 1):.1%} by chance",

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data import Dataset
+from ..data import Dataset, at_most
 from ..data.words import common_words
-from .base import Evidence, Finding, Metric, Number, at_most
+from .base import Evidence, Finding, Metric, Number
 from .encoder import Encoder
 from .shares import quantile, wilson
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from ..data import Dataset
 from ..spec import validate
 from .encoder import Encoder
+from .shares import wilson
 
 if TYPE_CHECKING:
     from .two_towers import TwoTowers
 
-__all__ = ["Drawn", "Evidence", "Finding", "Metric", "Need", "Number", "at_most"]
+__all__ = ["Drawn", "Evidence", "Finding", "Metric", "Need", "Number"]
 
 T = TypeVar("T")
 Need = Literal["drawn", "labels", "prompts", "heldout", "denoiser", "pictures", "classes", "captions"]
@@ -43,6 +44,19 @@ class Number:
     features: str = ""
     """The digest of the encoder whose features were compared; "" = none."""
     note: str = ""
+
+    @classmethod
+    def share(cls, name: str, hits: np.ndarray, others: float = 0.0, **words: Any) -> Number:
+        """The share of `hits`, bool (n,), that are true, with Wilson's interval.
+
+        Args:
+            others: what the choice of the items that they were held against adds to the share's variance; Wilson's n
+                is made smaller by as much.
+        """
+        p, n = float(hits.mean()), len(hits)
+        own = p * (1 - p) / n
+        low, high = wilson(p, n * own / (own + others) if own else n)
+        return cls(name=name, value=p, low=float(low), high=float(high), n=n, **words)
 
     @classmethod
     def within(cls, name: str, value: float, error: float, **words: object) -> Number:
@@ -206,10 +220,3 @@ class Metric(ABC):
     def lacks(self, evidence: Evidence) -> str | None:
         """Why it cannot be measured here; None where it can."""
         return next((why for need in self.needs if (why := evidence.lacks(need))), None)
-
-
-def at_most(x: np.ndarray, count: int) -> np.ndarray:
-    """x, or `count` of its rows, drawn at random, always the same: evenly spread ones would miss every second class."""
-    if len(x) <= count:
-        return x
-    return x[np.sort(np.random.default_rng(0).choice(len(x), count, replace=False))]

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data import at_most
 from ..errors import ConfigError, NumericError
 from ..rng import permutation_index
-from .base import Evidence, Finding, Metric, Number, at_most
+from .base import Evidence, Finding, Metric, Number
 
 __all__ = ["FID", "Frechet", "Moments", "frechet", "moments"]
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Evidence, Finding, Metric, Number, at_most
+from ..data import at_most
+from .base import Evidence, Finding, Metric, Number
 from .mmd import ROWS, discrepancy
 
 __all__ = ["KID", "kid"]

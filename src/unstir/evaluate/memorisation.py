@@ -9,12 +9,12 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from ..data import duplicates, thumbnails
+from ..data import at_most, duplicates, thumbnails
 from ..modalities.image import to_grid
 from ..spec import Range
-from .base import Evidence, Finding, Metric, Number, at_most
+from .base import Evidence, Finding, Metric, Number
 from .neighbours import Neighbours, nearest
-from .shares import share, wilson
+from .shares import wilson
 
 __all__ = ["Memorisation", "Space"]
 
@@ -135,12 +135,12 @@ class Memorisation(Metric):
         chance = float((_ratio(usual) < self.ratio).mean())
         _, most = wilson(chance, m)
         kind: dict[str, Any] = {"against": against, "better": "low", "features": digest}
-        copied = share(
+        copied = Number.share(
             f"copied{ending}", near & (found.distance < bound), **kind,
             note=f"nearer to a training item than {bound:.3g}; a model that does not copy: {expected:.1%}, "
             f"by the distances of {m:,} {who}",
         )  # fmt: skip
-        memorised = share(
+        memorised = Number.share(
             f"memorised{ending}", _ratio(found) < self.ratio, **kind,
             note=f"d_1 / d_2 < {self.ratio:.2g}; of {m:,} {who}: {chance:.1%}",
         )  # fmt: skip

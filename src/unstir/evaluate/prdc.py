@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data import at_most
 from ..errors import ConfigError
 from ..spec import Count
-from .base import Evidence, Finding, Metric, Number, at_most
-from .shares import share
+from .base import Evidence, Finding, Metric, Number
 
 __all__ = ["PRDC", "Balls", "balls", "complete"]
 
@@ -135,10 +135,10 @@ class PRDC(Metric):
         full = f"{complete(n, n, self.k):.3f} where both are of one law"
         return Finding(
             numbers=(
-                share("precision", of_real.held > 0, _variance(of_real.alone), **words),
-                share("recall", of_drawn.held > 0, _variance(of_drawn.alone), **words),
+                Number.share("precision", of_real.held > 0, _variance(of_real.alone), **words),
+                Number.share("recall", of_drawn.held > 0, _variance(of_drawn.alone), **words),
                 Number.within("density", float(density.mean()), error, n=n, **words),
-                share("coverage", of_real.holds > 0, _variance(of_real.only), note=full, **words),
+                Number.share("coverage", of_real.holds > 0, _variance(of_real.only), note=full, **words),
             )
         )
 

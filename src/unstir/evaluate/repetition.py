@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data import duplicates
+from ..data import at_most, duplicates
 from ..modalities.image import to_grid
-from .base import Evidence, Finding, Metric, at_most
-from .shares import share, wilson
+from .base import Evidence, Finding, Metric, Number
+from .shares import wilson
 
 __all__ = ["Repetition"]
 
@@ -31,7 +31,7 @@ class Repetition(Metric):
         again = np.isin(np.arange(n), [pair.item for pair in found])
         real = at_most(evidence.real.x, n)
         usual = evidence.once(f"repeated of {n}", lambda: len(duplicates(real)) / len(real))
-        number = share(
+        number = Number.share(
             "repeated", again, against=len(real), better="low", note=f"of as many real items {usual:.1%}"
         )
         _, most = wilson(usual, len(real))

@@ -10,8 +10,7 @@ import numpy as np
 
 from ..data import Dataset
 from ..spec import Count
-from .base import Evidence, Finding, Metric
-from .shares import share
+from .base import Evidence, Finding, Metric, Number
 
 __all__ = ["Retrieval", "places"]
 
@@ -72,7 +71,7 @@ class Retrieval(Metric):
         own = [prompts[row] for row in asked]
         rank = places(evidence.drawn_features[asked], own, known, owners)
         chance = float(np.mean([1 - (1 - self.k / len(known)) ** len(owners[prompt]) for prompt in own]))
-        number = share(
+        number = Number.share(
             f"retrieval_top{self.k}", rank <= self.k,
             against=len(known), better="high", features=evidence.encoder.digest, note=f"{chance:.1%} by chance",
         )  # fmt: skip

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Number
-
-__all__ = ["differ", "quantile", "share", "wilson"]
+__all__ = ["differ", "quantile", "wilson"]
 
 
 def wilson(p: Any, n: Any, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
@@ -26,19 +24,6 @@ def wilson(p: Any, n: Any, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
         reach = z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
         low, high = ((p + z**2 / (2 * n) + side) / (1 + z**2 / n) for side in (-reach, reach))
     return np.where(n > 0, low.clip(0, p), 0), np.where(n > 0, high.clip(p, 1), 1)
-
-
-def share(name: str, hits: np.ndarray, others: float = 0.0, **words: Any) -> Number:
-    """The share of `hits`, bool (n,), that are true, with Wilson's interval.
-
-    Args:
-        others: what the choice of the items that they were held against adds to the share's variance; Wilson's n is
-            made smaller by as much.
-    """
-    p, n = float(hits.mean()), len(hits)
-    own = p * (1 - p) / n
-    low, high = wilson(p, n * own / (own + others) if own else n)
-    return Number(name=name, value=p, low=float(low), high=float(high), n=n, **words)
 
 
 def differ(p: Any, n: Any, q: Any, m: Any) -> np.ndarray:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data import at_most
 from ..rng import Rng
 from ..spec import Count
-from .base import Evidence, Finding, Metric, Number, at_most
+from .base import Evidence, Finding, Metric, Number
 
 __all__ = ["SlicedWasserstein", "pyramid", "sliced_wasserstein", "wasserstein"]
 

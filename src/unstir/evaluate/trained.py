@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..condition import Batch
-from ..data import Dataset, Loader
+from ..data import Dataset, Loader, at_most
 from ..errors import DataError, IncompatibleError
 from ..rng import Rng
 from ..train.optim import Muon
 from ..train.progress import duration
 from ..train.settings import Training
 from ..train.trainer import Trainer, network_dtype
-from .base import at_most
 from .encoder import Encoder
 from .kept import Header, digest_of, keep, recall
 from .shares import wilson

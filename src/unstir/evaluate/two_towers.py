@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..condition import Batch
-from ..data import Caption, Dataset, Loader
+from ..data import Caption, Dataset, Loader, at_most
 from ..embedders import Tokenizer, Transformer, TransformerConfig, learn
 from ..errors import DataError, IncompatibleError
 from ..rng import Rng
@@ -25,7 +25,6 @@ from ..train.optim import Muon
 from ..train.progress import duration
 from ..train.settings import Training
 from ..train.trainer import Trainer
-from .base import at_most
 from .encoder import Encoder
 from .kept import Header, digest_of, keep, recall
 from .shares import wilson
