@@ -20,6 +20,7 @@ from .guidance.base import check_interval
 from .layers import memory_format
 from .networks import ClassifierConfig
 from .networks.base import NetworkConfig
+from .networks.draft import untold
 from .parameterization import Parameterization
 from .process import Gaussian, Schedule
 from .solvers import DPMpp2M
@@ -147,6 +148,8 @@ class ModelConfig:
             embedder = self.prompt.build()
         elif self.embedder and self.classes:
             embedder = self.embedder.build(len(self.classes))
+        if self.network.draft and embedder is None:
+            raise untold()
         augmentation = self.augment.width if self.augment else 0
         width = (embedder.width if embedder else 0) + augmentation
         tokens = embedder.token_width if isinstance(embedder, Prompt) else 0

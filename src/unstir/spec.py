@@ -95,7 +95,10 @@ class Partial:
 def complete(given: Any, measured: Any) -> Any:
     """The component given, or else the measured one, with the given fields in place of its own.
 
-    Where the measured kind has no such fields, the first kind that has them all is taken with its defaults.
+    Where the measured kind has no such fields, the first kind like it that has them all is taken with its defaults.
+
+    Raises:
+        ConfigError: there is none.
     """
     if given is None:
         return measured
@@ -103,7 +106,16 @@ def complete(given: Any, measured: Any) -> Any:
         return given
     if type(measured) in given.kinds:
         return replace(measured, **given.fields)
-    return given.kinds[0](**given.fields)
+    alike = type(measured).__bases__ if measured is not None else (object,)
+    for kind in given.kinds:
+        if issubclass(kind, alike):
+            return kind(**given.fields)
+    known = ", ".join(f.name for f in _fields(type(measured)))
+    raise ConfigError(
+        f"{', '.join(given.fields)} is no setting of {name(type(measured))}",
+        field=next(iter(given.fields)),
+        hint=f"its settings: {known}",
+    )
 
 
 def choices(declared: type | ModuleType | Mapping[str, type]) -> dict[str, type]:
@@ -194,7 +206,7 @@ def _construct(data: Any, annotation: Any, problems: list[Problem]) -> Any:
         options = _options(annotation)
         known = [c for option in options if isinstance(option, type) for c in _classes(option)]
         if "name" not in data and NoneType in options:
-            kinds = tuple(kind for kind in known if data.keys() <= _hints(kind).keys())
+            kinds = tuple(kind for kind in known if data.keys() <= {f.name for f in _fields(kind)})
             return Partial({k: _construct(v, _hints(kinds[0])[k], problems) for k, v in data.items()}, kinds)
         component = next((c for c in known if name(c) == data.get("name")), known[0])
         return _build(component, data, problems)

@@ -249,6 +249,7 @@ def test_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     found = result(capsys, "data", "digits", "sheet=sheet.png")
     assert (found["count"] + found["heldout"], found["shape"]) == (1797, [1, 8, 8])
     assert (tmp_path / "sheet.png").is_file()
+    assert result(capsys, "data", "digits", "captions=no", "flip=yes")["count"] == found["count"]
 
 
 def test_the_sheets_of_data_are_pictures_in_folders_that_need_not_exist(

@@ -51,6 +51,8 @@ def texts(items: Items) -> list[list[str]]:
         ('{"file": "1.png", "text": "a", "weight": Infinity}', "the weight is inf"),
         ('{"file": "1.png", "text": "a", "weight": 1' + "0" * 400 + "}", "the weight is 1000"),
         ('{"file": "1.png", "text": "a", "weight": "much"}', "the weight is 'much'"),
+        ('{"file": "1.png", "text": ["a", "b"], "weight": [0, 0]}', "no caption is ever drawn"),
+        ('{"file": "1.png", "text": ["a", "b"], "weight": 1e308}', "the weight is 1e+308"),
         ('{"file": "1.png", "text": "a", "weight": true}', "the weight is True"),
         ('{"file": "1.png", "text": ["a", "b"], "weight": [1]}', "1 weights for 2 captions"),
         ('{"file": "1.png", "text": "half \\ud83d"}', "half of a surrogate pair"),

@@ -264,7 +264,9 @@ def test_a_codec_is_no_generator_and_a_model_of_latents_lends_its_own(
     assert tiny.tensors(lent) == tiny.tensors(run)
 
 
-def test_a_model_that_reads_makes_a_draft_first(folder: Path, tmp_path: Path) -> None:
+def test_a_model_that_reads_makes_a_draft_first(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Unless a published system, few pictures, or parts of pictures leave no room for one."""
 
     def draft(**more: Any) -> int:
@@ -274,6 +276,8 @@ def test_a_model_that_reads_makes_a_draft_first(folder: Path, tmp_path: Path) ->
         assert isinstance(network, UNetConfig)
         return network.draft
 
+    assert draft() == 0  # there are few
+    monkeypatch.setattr("unstir.recipes.text.FEW", 10)
     assert draft() > 0
     assert draft(small_data=True) == draft(patches=Patches()) == 0
     assert draft(system="stable-diffusion", codec="some") == 0
@@ -284,8 +288,14 @@ def test_a_model_that_reads_makes_a_draft_first(folder: Path, tmp_path: Path) ->
     one = pipe.sample(n=1, prompt="red", seed=1, steps=2).images
     assert (pipe.sample(n=2, prompt=["blue", "red"], steps=2).images[1] == one[0]).all()
     assert pipe.sample(n=1, prompt="red", steps=2, size="24x12").images.shape == (1, 12, 24, 3)
-    words = ["network.draft=8", "network=unet", "patches=patches"]
-    assert main(["train", str(folder), *words, "steps=1", f"out={tmp_path / 'no'}", "-q"]) == 2
+    for words, why in (
+        (["network=unet", "patches=patches"], "a draft is of a whole picture"),
+        (["captions=no"], "this network is told none"),  # though small_data tells it of augmentation
+        (["captions=no", "task=autoencoder"], "draft is no setting of VAE"),
+    ):
+        given = [*words, "network.draft=8", "steps=1", f"out={tmp_path / 'no'}", "-q"]
+        assert main(["train", str(folder), *given]) == 2
+        assert why in capsys.readouterr().err
 
 
 # -- the command line --------------------------------------------------------------------------------------
@@ -320,6 +330,16 @@ def test_one_prompt_is_one_picture_and_a_folder_has_its_own_recipes(run: Path, t
     recipes = [read_recipe(path) for path in sorted((tmp_path / "many").glob("*.png"))]
     assert [(r["prompt"], r["seed"], r["n"]) for r in recipes] == [("red", 0, 1), ("blue", 1, 1)]
     assert (tmp_path / "many/000000.png").read_bytes()[:8] == one.read_bytes()[:8]
+
+
+def test_one_prompt_is_evaluated_at_a_time(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), "prompt=red | blue", "n=16"]) == 2
+    assert "prompt= names 2 prompts" in capsys.readouterr().err
+    (tmp_path / "one.txt").write_text("red\n")
+    assert main(["evaluate", str(run), f"prompt=@{tmp_path / 'one.txt'}", "n=16", "--dry-run", "--json"]) == 0
+    assert '"red"' in capsys.readouterr().out
 
 
 def test_a_model_that_reads_says_so_where_it_is_told_nothing(

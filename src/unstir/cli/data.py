@@ -36,9 +36,7 @@ def data(arguments: Arguments = None, as_json: Json = False) -> None:
             )
     source = one_subject(subjects, "folder or data set", "unstir data photos/")
     layer = Layer("command line", {"data.source": source, **{f"data.{k}": v for k, v in pairs.items()}})
-    wanted = settings("train", [layer]).values["data"]
-    wanted.pop("flip", None)
-    report_on(wanted, as_json, **files)
+    report_on(settings("train", [layer]).values["data"], as_json, **files)
 
 
 def report_on(
@@ -48,7 +46,7 @@ def report_on(
     report: str | None = None,
     duplicates: str | None = None,
 ) -> None:
-    """Opens data with the keywords of `open_data` and prints what it is."""
+    """Opens data with the settings of training and prints what it is."""
     from ..data import contact_sheet, describe, describe_lines, find_repeats, open_data
     from ..files import write_atomic
     from ..modalities.image import encode_png
@@ -58,7 +56,8 @@ def report_on(
             folder = Path(file).expanduser().parent
             require_writable(folder / "file", key, f"choose another {key}=")
             folder.mkdir(parents=True, exist_ok=True)
-    train, heldout = open_data(**wanted, report=report)
+    of_training = ("flip", "captions")  # what is done with the items, not what they are
+    train, heldout = open_data(**{k: v for k, v in wanted.items() if k not in of_training}, report=report)
     if sheet is not None:
         write_atomic(Path(sheet).expanduser(), encode_png(contact_sheet(train)[None]))
     repeats = find_repeats(train, heldout)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Layer, build, read_file, settings
-from ..errors import UnstirError
+from ..errors import ConfigError, UnstirError
 from .common import (
     Arguments,
     DryRun,
@@ -23,6 +24,7 @@ from .common import (
     table,
 )
 from .inspect import settings_of
+from .sample import read_prompts
 
 if TYPE_CHECKING:
     from ..assessment import Assessment, Sweep
@@ -59,6 +61,13 @@ def evaluate(
     request = build("evaluate", settings("evaluate", [*layers, Layer("command line", pairs)]).values)
     if request.out is not None:
         require_writable(Path(request.out).expanduser() / "results")
+    if len(prompts := read_prompts(request.prompt)) > 1:
+        raise ConfigError(
+            f"prompt= names {len(prompts)} prompts, and one is evaluated at a time",
+            field="prompt",
+            hint="give one; without prompt= samples are of the data's own captions",
+        )
+    request = replace(request, prompt=prompts[0] if prompts else None)
 
     from ..assessment import on_bench
 

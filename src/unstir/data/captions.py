@@ -262,8 +262,10 @@ def _weights(given: Any, count: int) -> list[float]:
         weights = [math.nan if isinstance(weight, bool) else float(weight) for weight in each]
     except (TypeError, ValueError, OverflowError):
         weights = [math.nan]
-    if not all(0 <= weight < math.inf for weight in weights):
+    if not (all(0 <= weight < math.inf for weight in weights) and sum(weights) < math.inf):
         raise _Wrong(f"the weight is {_short(given)}, not a number from 0 up")
+    if weights and not any(weights):
+        raise _Wrong(f"the weight is {_short(given)}, so that no caption is ever drawn")
     return weights
 
 

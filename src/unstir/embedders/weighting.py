@@ -10,7 +10,8 @@ from ..errors import ConfigError
 __all__ = ["Weighted", "escape", "parse"]
 
 HEAVIEST = 10.0
-NUMBER = re.compile(r":\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*$")
+NUMBER = re.compile(r":\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*$", re.IGNORECASE)
+NO_NUMBER = re.compile(r":\s*([+-]?(?:nan|inf|[0-9]+,[0-9]+))\s*$", re.IGNORECASE)
 TAIL = 24  # characters in which a colon and a number are looked for
 
 
@@ -32,7 +33,7 @@ def parse(prompt: str) -> Weighted:
     Groups may hold groups, whose weights then multiply. `\(` and `\)` are the characters, and so are parentheses
     without a partner or without `:number` before the closing one.
 
-    Raises ConfigError for a weight outside 0..10, alone or multiplied.
+    Raises ConfigError for a weight outside 0..10, alone or multiplied, and for `1,3`.
 
     >>> parse("(ab:1.5)c")
     Weighted(text='abc', weights=(1.5, 1.5, 1.0))
@@ -49,7 +50,10 @@ def parse(prompt: str) -> Weighted:
             opened.append(len(characters))
         elif character == ")" and opened:
             start = opened.pop()
-            found = NUMBER.search("".join(characters[max(start + 2, len(characters) - TAIL) :]))
+            tail = "".join(characters[max(start + 2, len(characters) - TAIL) :])
+            if wrong := NO_NUMBER.search(tail):
+                raise _refused(f"weight {wrong[1]}", prompt, "is no number")
+            found = NUMBER.search(tail)
             if found:  # at least one character before the colon: (:3) is a cat
                 weight, end = _checked(float(found[1]), prompt), len(characters) - len(found[0])
                 characters[start:] = characters[start + 1 : end]
@@ -69,10 +73,11 @@ def escape(text: str) -> str:
 
 def _checked(weight: float, prompt: str) -> float:
     if not 0 <= weight <= HEAVIEST:
-        shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
-        raise ConfigError(
-            f"weight {weight:g} in {shown!r} is outside 0..{HEAVIEST:g}",
-            field="prompt",
-            hint=r"write (word:1.3), or \( and \) for parentheses that are text",
-        )
+        raise _refused(f"weight {weight:g}", prompt, f"is outside 0..{HEAVIEST:g}")
     return weight
+
+
+def _refused(what: str, prompt: str, why: str) -> ConfigError:
+    shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
+    hint = r"write (word:1.3), or \( and \) for parentheses that are text"
+    return ConfigError(f"{what} in {shown!r} {why}", field="prompt", hint=hint)

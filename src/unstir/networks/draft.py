@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ..errors import IncompatibleError
 from ..layers import SILU_GAIN, linear
 
-__all__ = ["Draft", "stretched"]
+__all__ = ["Draft", "stretched", "untold"]
 
 DROPOUT = 0.1
 """Share of the hidden features that training leaves out. A draft of what is learned by heart is nearly right, one of
@@ -44,11 +44,7 @@ class Draft(nn.Module):
     def __init__(self, cond_dim: int, hidden: int, channels: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         if not cond_dim:
-            raise IncompatibleError(
-                "a draft follows from a label or a text, and this network is told none",
-                field="network.draft",
-                hint="leave draft out, or give data with labels or captions",
-            )
+            raise untold()
         size = shape
         while channels * math.prod(size) > VALUES and max(size) > 1:
             size = tuple(math.ceil(n / 2) for n in size)
@@ -65,6 +61,14 @@ class Draft(nn.Module):
         """(B,) mean squared distances of the drafts to the means of x_0 (B, channels, *S)."""
         means = MEANS[x_0.ndim - 2](x_0, self.size[1:])
         return (self(vector) - means).square().flatten(1).mean(1)
+
+
+def untold() -> IncompatibleError:
+    return IncompatibleError(
+        "a draft follows from a label or a text, and this network is told none",
+        field="network.draft",
+        hint="leave draft out, or give data with labels or captions",
+    )
 
 
 def stretched(draft: Tensor, like: Tensor) -> Tensor:

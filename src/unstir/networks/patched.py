@@ -42,7 +42,7 @@ class PatchedConfig(NetworkConfig):
     """How patches are told apart: fixed waves, a learned table, or rotations of queries and keys."""
     spatial_channels: Annotated[int, Range(ge=0)] = 0
     """Channels of `Condition.spatial`."""
-    draft: Annotated[int, Range(ge=0)] = 0
+    draft: Annotated[int, Range(ge=0, le=4096)] = 0
     """Hidden width of the draft that the condition's vector makes of x_0 and that joins x as channels; 0 = none."""
 
     def __post_init__(self) -> None:

@@ -53,7 +53,7 @@ class UNetConfig(NetworkConfig):
     """Fraction of the features dropped in each residual block in training."""
     spatial_channels: Annotated[int, Range(ge=0)] = 0
     """Channels of `Condition.spatial`."""
-    draft: Annotated[int, Range(ge=0)] = 0
+    draft: Annotated[int, Range(ge=0, le=4096)] = 0
     """Hidden width of the draft that the condition's vector makes of x_0 and that joins x as channels; 0 = none."""
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ def resolve(recipe: Recipe, data: Dataset, device: torch.device) -> Recipe:
         measured = latent(measured)
     told = reads(recipe, data)
     if told:
-        measured = text(measured)
+        measured = text(measured, data)
     if recipe.system is not None:
         measured = system(recipe.system, measured, data, latent=bool(recipe.codec), reads=told)
     if recipe.process is not None:

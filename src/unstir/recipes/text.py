@@ -11,6 +11,7 @@ from ..errors import ConfigError, DataError
 from ..networks import UNetConfig
 from ..objectives import Denoising, LogitNormal, Target
 from .base import Recipe
+from .small import FEW
 
 __all__ = ["reads", "text"]
 
@@ -53,14 +54,18 @@ def reads(recipe: Recipe, data: Dataset) -> bool:
     return bool(wanted) or found > ENOUGH * len(data)
 
 
-def text(measured: Recipe) -> Recipe:
-    """The measured recipe with an encoder of text, a network that attends to it and first makes a draft of what it
-    says, and the times at which words count."""
+def text(measured: Recipe, data: Dataset) -> Recipe:
+    """The measured recipe with an encoder of text, a network that attends to it, and the times at which words count.
+
+    The network first makes a draft of what the text says, unless there are so few pictures that it would know them by
+    heart.
+    """
     network = measured.network
     if isinstance(network, UNetConfig) and not network.attention:
         head = math.gcd(network.head_width, *network.widths)
         network = replace(network, attention=min(2, len(network.widths)), head_width=head)
-    if isinstance(network, UNetConfig) and measured.task == "generate" and measured.patches is None:
+    whole = measured.task == "generate" and measured.patches is None
+    if isinstance(network, UNetConfig) and whole and len(data) >= FEW:
         network = replace(network, draft=DRAFT)
     return replace(
         measured,
