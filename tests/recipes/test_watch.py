@@ -436,6 +436,13 @@ def test_a_page_comes_without_its_data_and_with_evaluations(tmp_path: Path) -> N
     assert "c2VjcmV0" not in text  # what lies outside of the folder
 
 
+def test_a_page_of_a_run_that_held_nothing_out(tmp_path: Path) -> None:
+    assert train("digits", tmp_path / "all", "heldout=0", "steps=2") == 0
+    text = write_report(tmp_path / "all").read_text()
+    Page(text)
+    assert "Nearest training pictures" in text
+
+
 def test_a_long_run_ends_with_its_page_and_survives_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

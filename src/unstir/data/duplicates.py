@@ -65,7 +65,7 @@ def thumbnails(x: np.ndarray, side: int) -> np.ndarray:
     height, width, channels = x.shape[1:]
     down, across = _boxes(height, min(height, side)), _boxes(width, min(width, side))
     across = np.kron(across, np.eye(channels, dtype=np.float32)).T
-    parts = []
+    parts = [np.zeros((0, len(down), min(width, side), channels), np.float32)]
     for k in range(0, len(x), CHUNK):
         rows = down @ x[k : k + CHUNK].astype(np.float32).reshape(-1, height, width * channels)
         parts.append(
