@@ -342,6 +342,18 @@ def test_one_prompt_is_evaluated_at_a_time(
     assert '"red"' in capsys.readouterr().out
 
 
+def test_who_reads_is_not_guided_by_who_does_not(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deaf = tmp_path / "deaf"
+    words = [f"codec={run}", "network=unet", "widths=16", "network.blocks=1", "unshuffle=1", "captions=no"]
+    assert tiny.train(folder, deaf, *words, "steps=1") == 0
+    for model, wanted in ((str(deaf), "and " + str(deaf)), ("nobody", "unconditional, attention, layers")):
+        given = ["prompt=red", "guidance=2", f"weaker={model}", "n=1", "steps=1", f"out={tmp_path / 'x.png'}"]
+        assert main(["sample", str(run), *given]) != 0
+        assert wanted in capsys.readouterr().err
+
+
 def test_a_model_that_reads_says_so_where_it_is_told_nothing(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from ..condition import Condition
 from ..denoiser import Denoiser, Preconditioned
 from ..embedders import Label, LowResolution, Masked, Prompt, Spatial
 from ..embedders.weighting import parse
-from ..errors import ConfigError, IncompatibleError, did_you_mean
+from ..errors import CheckpointError, ConfigError, IncompatibleError, did_you_mean
 from ..files import sha256, write_atomic
 from ..guidance import (
     Autoguidance,
@@ -535,7 +535,16 @@ class Pipeline:
     def _worse(self, model: str) -> Pipeline:
         """The model that autoguidance moves away from."""
         hint = "give an earlier checkpoint, RUN@STEP, another average, RUN@ema:0.2, or a smaller model of the data"
-        return self._other(model, ("shape", "schedule", "codec", "classes", "spatial"), "weaker", hint)
+        try:
+            other = self._other(model, ("shape", "schedule", "codec", "classes", "spatial"), "weaker", hint)
+        except CheckpointError as error:
+            known = ", ".join(("unconditional", *SELF))
+            hint = f"weaker= takes {known}, or a model" + f"; {error.hint}" * bool(error.hint)
+            raise CheckpointError(error.message, field="weaker", hint=hint) from error
+        if (other.config.prompt is None) != (self.config.prompt is None):
+            reads, deaf = (self.name, model) if self.config.prompt else (model, self.name)
+            raise IncompatibleError(f"{reads} reads prompts and {deaf} does not", field="weaker", hint=hint)
+        return other
 
     def _other(self, model: str, parts: Sequence[str], field: str, hint: str) -> Pipeline:
         """A second model, loaded once, that has these parts of the config in common with this one."""
