@@ -455,7 +455,7 @@ def test_a_metric_that_fails_is_named(run: Path, monkeypatch: pytest.MonkeyPatch
         ("RUN data=named.npz", 2, "data"),
         ("RUN label=eleven", 2, "label"),
         ("RUN weaker=layers", 2, "weaker"),
-        ("RUN guidance=2 weaker=no-such-model", 4, "model"),
+        ("RUN guidance=2 weaker=no-such-model", 4, "weaker"),
         ("RUN sweep=steps values=1.5", 2, "values"),
         ("RUN sweep=steps values=", 2, "values"),
         ("RUN sweep=ema values=0.03,0.5", 2, "values"),
