@@ -11,6 +11,7 @@ from ..errors import IncompatibleError
 from ..networks import ClassifierConfig
 from ..networks.base import NetworkConfig
 from ..objectives import Classification, Consistency, Reconstruction
+from ..spec import name
 from .base import Data, Recipe, Request, Sampling, fill
 from .editing import Edit, Restore, Upscale
 from .evaluation import Evaluation
@@ -117,8 +118,9 @@ def _checked(recipe: Recipe) -> Recipe:
     ):
         if isinstance(part, kind) != (recipe.task == task):
             hint = f"leave {field} out" if recipe.task == task else f"use task={task}, or leave {field} out"
-            name = type(part).__name__.removesuffix("Config")
-            raise IncompatibleError(f"{name} is not made for task={recipe.task}", field=field, hint=hint)
+            raise IncompatibleError(
+                f"{name(type(part))} is not made for task={recipe.task}", field=field, hint=hint
+            )
     if recipe.patches is not None and isinstance(recipe.network, NetworkConfig) and recipe.network.draft:
         raise IncompatibleError(
             "a draft is of a whole picture, and patches shows parts",

@@ -61,8 +61,6 @@ def is_small(recipe: Recipe, data: Dataset) -> bool:
 def small(measured: Recipe, data: Dataset) -> Recipe:
     """The measured recipe, for so few pictures that it would copy them."""
     n, network, training, sampling = len(data), measured.network, measured.training, measured.sampling
-    if isinstance(network, UNetConfig):
-        network = replace(network, draft=0)  # what it would draw is a copy
     if n < FEW:
         network = _narrower(network)
         sampling = replace(sampling, guidance=1.0)  # beyond, samples move on toward the pictures

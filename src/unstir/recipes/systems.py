@@ -12,7 +12,7 @@ from ..data import Dataset
 from ..embedders import MiniLMConfig, TransformerConfig
 from ..embedders.minilm import available
 from ..errors import ConfigError
-from ..networks import MMDiTConfig, UNetConfig
+from ..networks import MMDiTConfig
 from ..parameterization import Eps
 from ..process import BetaLinear
 from ..solvers import DPMpp2M
@@ -28,10 +28,8 @@ def stable_diffusion(measured: Recipe, data: Dataset) -> Recipe:
     The chain has 1000 steps with beta spaced evenly in its root; the network predicts the noise.
     """
     sampling = Sampling(solver=DPMpp2M(), steps=25, grid="uniform", guidance=5.0)
-    network = measured.network
     return replace(
         measured,
-        network=replace(network, draft=0) if isinstance(network, UNetConfig) else network,
         schedule=BetaLinear(beta_1=0.00085, beta_T=0.012, spacing="scaled"),
         parameterization=Eps(),
         objective=SIMPLE,

@@ -57,15 +57,16 @@ def reads(recipe: Recipe, data: Dataset) -> bool:
 def text(measured: Recipe, data: Dataset) -> Recipe:
     """The measured recipe with an encoder of text, a network that attends to it, and the times at which words count.
 
-    The network first makes a draft of what the text says, unless there are so few pictures that it would know them by
-    heart.
+    The network first makes a draft of what the text says, but for published systems, parts of pictures, and so few
+    of them that it would know them by heart.
     """
     network = measured.network
     if isinstance(network, UNetConfig) and not network.attention:
         head = math.gcd(network.head_width, *network.widths)
         network = replace(network, attention=min(2, len(network.widths)), head_width=head)
-    whole = measured.task == "generate" and measured.patches is None
-    if isinstance(network, UNetConfig) and whole and len(data) >= FEW:
+    few = len(data) < FEW or measured.small_data
+    free = measured.task == "generate" and measured.system is None and measured.patches is None
+    if isinstance(network, UNetConfig) and free and not few:
         network = replace(network, draft=DRAFT)
     return replace(
         measured,
