@@ -431,7 +431,7 @@ class Bench:
             "sampling": self.draws.settings,
             "evaluations": found.evaluations,
             "kept": min(kept, self.n),
-            "seconds": round(found.seconds / PACE * left, 1),
+            "seconds": float(f"{found.seconds / PACE * left:.2g}"),
             "sweep": {request.sweep: list(values)} if request.sweep else None,
         }
 
