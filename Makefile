@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 READY := .venv/ready
 
-.PHONY: help setup demo test lint format bench torture clean
+.PHONY: help setup demo browser test lint format bench torture clean
 
 help:
 	@echo "make demo      train on digits for about 90 s, write runs/demo/report.html"
@@ -35,8 +35,14 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/unstir demo
 
+# The browser that the page's tests drive: Debian's, where it is missing and can be installed. Elsewhere bring your own
+# `chromium`; without one those tests are skipped, and in CI, where CI is set, a skip is a failure.
+browser:
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium >/dev/null; } \
+	  || echo "no chromium, and it could not be installed: the tests of the page are going to be skipped" >&2
+
 # One file stays on one worker (tests/conftest.py), so what its tests share is made once, and the quick files come first.
-test: $(READY)
+test: $(READY) browser
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(READY)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import unstir
-from unstir.model import SHIPPED
+from unstir.addresses import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 PROMPTS = ROOT / "docs/models/emoji-prompts.json"

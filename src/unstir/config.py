@@ -22,6 +22,7 @@ from .errors import ConfigError
 from .schema import Problem, Schema, check, components, listed, plain, refuse, resolve
 
 if TYPE_CHECKING:
+    from .explain import Question
     from .recipes import Edit, Evaluation, Recipe, Request, Restore, Scoring, Upscale
 
 __all__ = [
@@ -37,13 +38,14 @@ __all__ = [
     "read_file",
     "read_preset",
     "settings",
+    "subjects",
     "take",
     "to_yaml",
 ]
 
 SCHEMA = Path(__file__).with_name("schema.json")
 PRESETS = Path(__file__).parent / "recipes" / "presets"
-OWN_GROUPS = {"train": ("training", "spatial")} | dict.fromkeys(
+OWN_GROUPS = {"train": ("training", "spatial"), "explain": ("what",)} | dict.fromkeys(
     ("sample", "edit", "upscale", "restore", "evaluate"), ("sampling",)
 )
 PROCESS = ("schedule", "parameterization", "objective", "sampling")
@@ -95,6 +97,8 @@ def build(command: Literal["edit"], values: Mapping[str, Any]) -> Edit: ...
 def build(command: Literal["upscale"], values: Mapping[str, Any]) -> Upscale: ...
 @overload
 def build(command: Literal["restore"], values: Mapping[str, Any]) -> Restore: ...
+@overload
+def build(command: Literal["explain"], values: Mapping[str, Any]) -> Question: ...
 def build(command: str, values: Mapping[str, Any]) -> Any:
     """The command's settings as the dataclass they describe; raises `ConfigError` for values out of range."""
     from . import spec
@@ -103,6 +107,7 @@ def build(command: str, values: Mapping[str, Any]) -> Any:
 
 
 def _kinds() -> dict[str, type]:
+    from .explain import Question
     from .recipes import Edit, Evaluation, Recipe, Request, Restore, Scoring, Upscale
 
     return {
@@ -113,6 +118,7 @@ def _kinds() -> dict[str, type]:
         "restore": Restore,
         "likelihood": Scoring,
         "evaluate": Evaluation,
+        "explain": Question,
     }
 
 
@@ -120,6 +126,16 @@ def _kinds() -> dict[str, type]:
 def document(command: str) -> Schema:
     """The JSON Schema of a command's settings, as committed."""
     return json.loads(SCHEMA.read_text(encoding="utf-8"))[command]
+
+
+def subjects() -> dict[str, Schema]:
+    """{what: JSON Schema of its settings} of everything there is to explain."""
+    root = document("explain")
+    found: dict[str, Schema] = {}
+    for name, schema in components(root["properties"]["what"], root).items():
+        own = {field: setting for field, setting in schema["properties"].items() if field != "name"}
+        found[name.lower()] = {**schema, "properties": own, "required": [], "$defs": root["$defs"]}
+    return found
 
 
 @cache

@@ -220,8 +220,17 @@ class Attention(nn.Module):
         self.out = linear(width, width, gain=gain)
 
     def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        return self.out(attend(*self.project(x, rotation)))
+
+    def probabilities(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """softmax(q k^T / sqrt(d)), (B, heads, L, L): how much a token takes from each other."""
+        q, k, _ = self.project(x, rotation)
+        return probabilities(q, k)
+
+    def project(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v (B, L, heads, d)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        return self.out(attend(directions(q, rotation), directions(k, rotation), v))
+        return directions(q, rotation), directions(k, rotation), v
 
 
 class Context(NamedTuple):

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from .addresses import find_checkpoint, find_file, read_address
 from .classifier import NoisyClassifier
 from .codecs import Codec, IdentityConfig, Latent, LatentConfig, ScaleConfig
 from .denoiser import Preconditioned
 from .embedders import Augmentation, Label, LabelConfig, Patches, Prompt, PromptConfig, Spatial
-from .errors import CheckpointError, ConfigError, IncompatibleError, did_you_mean
+from .errors import CheckpointError, IncompatibleError
 from .files import MANIFEST, read_header, sha256, verify_file, write_atomic
 from .guidance import Linear, Rule
 from .guidance.base import check_interval
@@ -44,9 +45,6 @@ __all__ = [
 
 Module: TypeAlias = Preconditioned | NoisyClassifier | Latent
 """What a model file holds the weights of."""
-
-SHIPPED = Path(__file__).parent / "pretrained"
-"""The models that come with the package, NAME.safetensors each."""
 
 FORMAT = 1
 """Version of the model file; a newer one is refused."""
@@ -264,14 +262,11 @@ def find_model(model: str | Path, root: Path = Path("runs")) -> Path:
         CheckpointError: there is no such model, checkpoint or average.
         ConfigError: the length of the average is no number, or out of range.
     """
-    path = Path(model).expanduser()
-    if path.is_file():
-        return path
-    shipped = SHIPPED / f"{model}.safetensors"
-    if shipped.is_file() and not any((place / "config.yaml").is_file() for place in (path, root / model)):
-        return shipped
-    address = _address(model, root)
-    checkpoint = _checkpoint(address, root)
+    found = find_file(model, root)
+    if found is not None:
+        return found
+    address = read_address(model, root)
+    checkpoint = find_checkpoint(address, root)
     return checkpoint / "model.safetensors" if address.ema is None else _averaged(checkpoint, address.ema)
 
 
@@ -292,76 +287,11 @@ def ema_addresses(model: str | Path, root: Path = Path("runs")) -> dict[float, s
     if path.is_file():
         run, checkpoint = str(run_of(path)), path.resolve().parent
     else:
-        address = _address(model, root)
-        run, checkpoint = address.run, _checkpoint(address, root)
+        address = read_address(model, root)
+        run, checkpoint = address.run, find_checkpoint(address, root)
     checkpoint = _of_a_run(checkpoint)
     step = checkpoint.name.removeprefix("step-")
     return {length: f"{run}@{step},ema:{length:g}" for length in Averages(checkpoint).lengths()}
-
-
-class _Address(NamedTuple):
-    """RUN@POINT,ema:LENGTH"""
-
-    run: str
-    point: str = ""
-    ema: float | None = None
-
-
-def _address(model: str | Path, root: Path) -> _Address:
-    name, at, rest = str(model).rpartition("@")
-    if not at or any(place.expanduser().is_dir() for place in (Path(model), root / model)):
-        return _Address(str(model))  # an @ may be part of the name
-    point, comma, average = rest.rpartition(",")
-    if not average.startswith("ema:"):
-        return _Address(name, rest)
-    text = average.removeprefix("ema:")
-    try:
-        return _Address(name, point, float(text))
-    except ValueError:
-        raise ConfigError(
-            f"{text!r} is no length of an average",
-            field="model",
-            hint=f"a fraction of the run, as in {name}@{point}{comma}ema:0.05",
-        ) from None
-
-
-def _checkpoint(address: _Address, root: Path) -> Path:
-    """The folder of the model file."""
-    name, point, _ = address
-    for run in (Path(name).expanduser(), root / name):
-        if (run / "model.safetensors").is_file():
-            return run
-        folder = run / "checkpoints"
-        if not folder.is_dir() and not (run / "config.yaml").is_file():
-            continue
-        found = folder / {"": "last", "last": "last", "best": "best"}.get(point, f"step-{point}")
-        if (found / "model.safetensors").is_file():
-            return found
-        known = sorted(int(p.name[5:]) for p in folder.glob("step-*") if p.name[5:].isdecimal())
-        if not known:
-            raise CheckpointError(
-                f"{run} has no checkpoint yet", field="model", hint="wait for its first one, or train it on"
-            )
-        if point in ("", "last"):  # the link is missing or dangles: the newest one is what it meant
-            return folder / f"step-{known[-1]}"
-        hint = "it has " + ", ".join(f"{name}@{k}" for k in known)
-        if point == "best":
-            raise CheckpointError(
-                f"{run} has no best checkpoint yet",
-                field="model",
-                hint=f"the first measurement on held-out data chooses it; until then {hint}",
-            )
-        raise CheckpointError(
-            f"{run} has no checkpoint of step {point}",
-            field="model",
-            hint=f"{hint}; and {name}@last, {name}@best, {name}@ema:0.05",
-        )
-    # a folder of a training that was refused holds no run
-    runs = sorted({p.parent.name for word in ("config.yaml", "checkpoints") for p in root.glob(f"*/{word}")})
-    runs += [path.stem for path in SHIPPED.glob("*.safetensors")]
-    hint = did_you_mean(name, runs, "run") if runs else "give a run directory or a .safetensors file"
-    model = name + (f"@{point}" if point else "")
-    raise CheckpointError(f"there is no model {model!r}", field="model", hint=hint)
 
 
 def _averaged(checkpoint: Path, length: float) -> Path:

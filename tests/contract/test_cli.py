@@ -18,7 +18,7 @@ import typer
 
 from unstir import cli, runs
 from unstir.cli import app, main
-from unstir.cli.inspect import remake
+from unstir.command import remake
 from unstir.errors import (
     CheckpointError,
     ConfigError,

@@ -15,8 +15,8 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tiny import pipeline
 from unstir.cli import main
-from unstir.cli.inspect import remake
 from unstir.codecs import ConsistencyConfig, Latent, VAEConfig
+from unstir.command import remake
 from unstir.embedders import PromptConfig, TransformerConfig
 from unstir.errors import ConfigError, IncompatibleError
 from unstir.modalities import read_recipe

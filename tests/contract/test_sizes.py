@@ -16,8 +16,8 @@ from PIL import Image
 import tiny
 import unstir
 from unstir.cli import main
-from unstir.cli.inspect import remake
 from unstir.codecs import VAEConfig
+from unstir.command import remake
 from unstir.data import Dataset, Loader, buckets, describe, describe_lines, open_data
 from unstir.data.items import Bucket, Items, content_keys
 from unstir.data.latents import encoded

@@ -17,15 +17,15 @@ from PIL import Image
 import tiny
 import unstir
 from unstir import config
+from unstir.addresses import SHIPPED
 from unstir.cli import main
-from unstir.cli.inspect import remake
 from unstir.cli.sample import read_prompts
+from unstir.command import remake
 from unstir.data import Loader, open_data
 from unstir.data.latents import encoded
 from unstir.embedders import Patches, PromptConfig, TransformerConfig
 from unstir.errors import CheckpointError, ConfigError, DataError, IncompatibleError
 from unstir.modalities.image import read_recipe, to_grid
-from unstir.model import SHIPPED
 from unstir.networks import MMDiTConfig, UNetConfig
 from unstir.parameterization import Eps, Velocity
 from unstir.process import BetaLinear, Linear
@@ -387,7 +387,7 @@ def test_words_under_pictures_are_wrapped_and_never_wider() -> None:
 def test_a_run_of_the_same_name_comes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Path
 ) -> None:
-    monkeypatch.setattr("unstir.model.SHIPPED", tmp_path)
+    monkeypatch.setattr("unstir.addresses.SHIPPED", tmp_path)
     unstir.load(run).save(tmp_path / "poet.safetensors", half=True)
     monkeypatch.chdir(tmp_path)
     assert unstir.load("poet").sample(n=1, prompt="red", steps=1).images.shape == (1, 16, 16, 3)

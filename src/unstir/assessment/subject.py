@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from .. import config
+from ..addresses import SHIPPED
 from ..data import Dataset, open_data, spread
 from ..errors import CheckpointError, ConfigError, DataError, IncompatibleError
 from ..evaluate import Drawn
 from ..files import read_json
-from ..model import SHIPPED, find_model, run_of
+from ..model import find_model, run_of
 from ..pipeline import Pipeline, load
 from ..recipes import Evaluation
 from ..recipes.base import Sampling

@@ -27,13 +27,16 @@ from .demo import demo
 from .doctor import doctor
 from .edit import edit
 from .evaluate import evaluate
+from .explain import explain
 from .inspect import inspect
 from .likelihood import likelihood
 from .report import report
 from .restore import restore
 from .runs import runs
 from .sample import sample
+from .serve import serve
 from .solvers import solvers
+from .studio import studio
 from .train import train
 from .tune import tune
 from .upscale import upscale
@@ -57,7 +60,8 @@ Every command takes --debug: show where in the code an error came from."""
 # the verbs and the groups they are listed in; this line each is their registration
 VERBS: dict[str, list[Callable[..., None]]] = {
     "Make": [demo, train, sample, edit, upscale, restore, tune],
-    "Look": [evaluate, report, inspect, data, runs, likelihood, solvers],
+    "Look": [evaluate, explain, report, inspect, data, runs, likelihood, solvers],
+    "Serve": [studio, serve],
     "Set up": [config, doctor],
 }
 

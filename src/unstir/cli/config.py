@@ -13,7 +13,7 @@ from .common import Json, show, table
 
 __all__ = ["config"]
 
-COMMANDS = ("train", "sample", "edit", "upscale", "restore", "likelihood")
+COMMANDS = ("train", "sample", "edit", "upscale", "restore", "likelihood", "explain")
 
 
 def config(
@@ -81,6 +81,6 @@ def _default(setting: Schema) -> str:
         case {"name": name}:
             return str(name)
         case [*items]:
-            return ",".join(map(str, items))
+            return ",".join(_default({"default": item}) for item in items)
         case value:
             return str(value)

@@ -6,14 +6,14 @@ import io
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..command import settings_of
 from ..config import Layer, build, read_file, settings
 from ..errors import ConfigError
 from .common import model_and_input, require_writable, say, show, split, table
-from .inspect import settings_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,21 +160,9 @@ class Job:
     # -- what a pipeline is told -----------------------------------------------------------------------------
     def wish(self, pipe: Pipeline, strength: float | None = None) -> Wish:
         """What `Pipeline.edit`, `upscale` and `restore` have in common."""
-        from ..pipeline.restoration import Wish
-        from ..spec import complete
+        from ..recipes.keywords import wish_of
 
-        request, sampling = self.request, self.request.sampling
-        given = {f.name: getattr(sampling, f.name) for f in fields(sampling)}
-        given = {word: value for word, value in given.items() if value is not None}
-        for word in given.keys() & {"solver", "rule"}:
-            given[word] = complete(given[word], getattr(pipe.config.defaults, word))
-        method = "auto" if request.method is None else complete(request.method, None)
-        shared = {word: getattr(request, word) for word in ("n", "seed", "tile", "overlap", "prompt")}
-        for word in ("label", "negative"):
-            label = getattr(request, word)
-            left_out = str(label).lower() == "none" and label not in pipe.config.classes
-            shared[word] = None if left_out else label
-        return Wish.of(shared | given | {"method": method}, strength)
+        return wish_of(self.request, pipe, strength)
 
     # -- drawing ---------------------------------------------------------------------------------------------
     def draw(self, drawing: Drawing) -> Restored | None:

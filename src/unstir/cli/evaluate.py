@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..command import settings_of
 from ..config import Layer, build, read_file, settings
 from ..errors import ConfigError, UnstirError
 from .common import (
@@ -23,7 +24,6 @@ from .common import (
     split,
     table,
 )
-from .inspect import settings_of
 from .sample import read_prompts
 
 if TYPE_CHECKING:

@@ -73,6 +73,7 @@ def sample(
     require_writable(Path(out))
 
     from .. import load
+    from ..recipes.keywords import sample_keywords
 
     pipe = load(model)
     if dry_run:
@@ -84,7 +85,7 @@ def sample(
         tell(f"note     n={n} is for the first {n} prompts; {left} more are left out")
     if pipe.config.prompt is not None and not prompts:
         tell("note     this model reads prompts and was given none: prompt=TEXT says what to draw")
-    samples = pipe.sample(**_arguments(request, prompts, n, pipe), on_batch=progress(n, tell))
+    samples = pipe.sample(**sample_keywords(request, prompts, n, pipe), on_batch=progress(n, tell))
     path = samples.save(out)
     height, width = samples.images.shape[1:3] if samples.images.ndim == 4 else (1, samples.images.shape[1])
     tell(
@@ -98,23 +99,6 @@ def _default_path(request: Request, n: int) -> str:
     if request.movie:
         return "samples.gif"
     return "samples.png" if n <= MANY else "samples.npz"
-
-
-def _arguments(request: Request, prompts: list[str], n: int, pipe: Pipeline) -> dict[str, Any]:
-    """The keywords of `Pipeline.sample`."""
-    from ..spec import complete
-
-    named = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
-    wanted, movie, _ = named.pop("sampling"), named.pop("movie"), named.pop("out")
-    given, defaults = (
-        {f.name: getattr(wanted, f.name) for f in dataclasses.fields(wanted)},
-        pipe.config.defaults,
-    )
-    components = {word: complete(given[word], getattr(defaults, word)) for word in ("solver", "rule")}
-    named["n"] = n
-    if prompts:
-        named["prompt"] = prompts[0] if len(prompts) == 1 else [prompts[k % len(prompts)] for k in range(n)]
-    return named | given | components | {"record": movie}
 
 
 def read_prompts(text: str | None) -> list[str]:
@@ -141,10 +125,11 @@ def read_prompts(text: str | None) -> list[str]:
 
 def _planned(request: Request, prompts: list[str], n: int, pipe: Pipeline) -> dict[str, Any]:
     """The same with every default filled in, as plain data; raises what sampling would."""
+    from ..recipes.keywords import sample_keywords
     from ..rng import Rng
     from ..spec import dump
 
-    arguments, kind = _arguments(request, prompts, n, pipe), type(pipe.config.defaults)
+    arguments, kind = sample_keywords(request, prompts, n, pipe), type(pipe.config.defaults)
     names = {f.name for f in dataclasses.fields(kind)}
     chosen = pipe.chosen({word: value for word, value in arguments.items() if word in names})
     pipe.check(chosen)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..command import settings_of
 from ..config import take
 from ..errors import ConfigError
 from ..schema import check
 from .common import Arguments, Json, Quiet, one_subject, require_writable, say, show, split, table
-from .inspect import settings_of
 
 if TYPE_CHECKING:
     from ..tune import Trial, Tuning

@@ -33,6 +33,7 @@ __all__ = [
     "per_class",
     "read_recipe",
     "single_name",
+    "single_recipes",
     "to_grid",
     "with_scale",
     "write_samples",
@@ -200,7 +201,7 @@ def write_samples(samples: Sampled, path: str | Path) -> Path:
         frames = ((_pictures(x_t), _pictures(x_0)) for x_t, x_0 in samples.frames)
         write_atomic(path, encode_gif(frames, {**samples.recipe, "movie": True}))
     else:
-        for picture, recipe in zip(pictures, _singles(samples), strict=True):
+        for picture, recipe in zip(pictures, single_recipes(samples), strict=True):
             write_atomic(path / single_name(recipe["seed"]), encode_png(picture[None], recipe))
     return path
 
@@ -331,7 +332,7 @@ def _recipe_of_npz(path: Path) -> str | None:
             return str(np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False))
 
 
-def _singles(samples: Sampled) -> list[dict[str, Any]]:
+def single_recipes(samples: Sampled) -> list[dict[str, Any]]:
     """What makes each picture alone: its own seed, and its own label or prompt where one was asked for."""
     labels = samples.labels if samples.recipe.get("label") is not None else None
     prompts = samples.prompts if samples.recipe.get("prompt") is not None else None

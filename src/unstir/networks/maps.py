@@ -1,28 +1,32 @@
-"""What positions look at: the attention to tokens while a network runs, block by block."""
+"""What positions look at, tokens or each other: the attention while a network runs, block by block."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import UnionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..layers import CrossAttention, JointAttention
+from ..layers import Attention, CrossAttention, JointAttention
 from .base import Network
 
 __all__ = ["recording_attention"]
 
 
 @contextmanager
-def recording_attention(module: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+def recording_attention(
+    module: nn.Module, of: type[nn.Module] | UnionType = CrossAttention | JointAttention
+) -> Iterator[dict[str, list[Tensor]]]:
     """How much each place takes from each token, by the name of the attention in the module.
 
     While it lasts every call of a network in it adds to each list one map (B, *G, L), the mean over heads, on the
     grid G at which that attention works. In cross-attention the shares of a place add up to 1 (0 where there is
-    no token), in joint attention to what it does not take from other places. Results do not change; outside,
+    no token), in joint attention to what it does not take from other places; of=Attention records what it takes from
+    each place of its own picture, L of them in the order of the grid. Results do not change; outside,
     nothing is computed or kept. Maps are big: many positions times many tokens. A network that `torch.compile`
     made is not seen.
 
@@ -36,7 +40,9 @@ def recording_attention(module: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     def enter(network: nn.Module, inputs: tuple[Any, ...]) -> None:
         size[:] = inputs[0].shape[2:]
 
-    def record(name: str, attention: CrossAttention | JointAttention, inputs: tuple[Any, ...]) -> None:
+    def record(
+        name: str, attention: Attention | CrossAttention | JointAttention, inputs: tuple[Any, ...]
+    ) -> None:
         with torch.no_grad():
             shares = attention.probabilities(*inputs).mean(1)
         maps.setdefault(name, []).append(shares.unflatten(1, grid_of(shares.shape[1], size)))
@@ -45,7 +51,7 @@ def recording_attention(module: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     for name, part in module.named_modules():
         if isinstance(part, Network):
             handles.append(part.register_forward_pre_hook(enter))
-        elif isinstance(part, CrossAttention | JointAttention):
+        elif isinstance(part, of):
             handles.append(
                 part.register_forward_pre_hook(lambda part, inputs, name=name: record(name, part, inputs))
             )

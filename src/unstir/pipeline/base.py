@@ -212,7 +212,7 @@ class Pipeline:
         self,
         n: int = 16,
         steps: int | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         solver: str | Solver | None = None,
         guidance: float | None = None,
         label: int | str | Sequence[int | str] | None = None,
@@ -224,6 +224,7 @@ class Pipeline:
         exact: bool | None = None,
         record: bool = False,
         on_batch: Callable[[int], None] | None = None,
+        on_step: Callable[[Step, slice], None] | None = None,
         **more: Any,
     ) -> Samples:
         """n samples; sample i depends on seed + i, its label and the settings alone.
@@ -231,7 +232,7 @@ class Pipeline:
         Args:
             n: how many, >= 1.
             steps: solver steps, >= 1.
-            seed: of the first sample, >= 0.
+            seed: of the first sample, >= 0, or one per sample.
             solver: a name of `unstir solvers` or a solver.
             guidance: how far from the weaker opinion, the unconditional one at first, >= 0; 1 = not at all.
             label: a class number or name, or one per sample; None draws it as often as in training.
@@ -243,6 +244,7 @@ class Pipeline:
             exact: fixed padded micro-batches, so that neighbours cannot change a bit; None: on a CPU only.
             record: keep x_t and x_0 of every step.
             on_batch: called with the number of samples that are done, after each micro-batch.
+            on_step: called after each step with it and the samples that it was of; what it raises ends the work.
             more: `times`, `shift`, `interval`, `rule`, `weaker`, `classifier`, `threshold`: see `Defaults`.
 
         Raises:
@@ -258,7 +260,8 @@ class Pipeline:
         data_shape = self.data_shape(size)
         shape = self.codec.shape(data_shape)
         chosen = replace(chosen, shift=self.shift(chosen, shape))
-        rng = Rng.of(seed, n)
+        seeds = _seeds(seed, n)
+        rng = Rng(seeds)
         asked = self.asked(label, prompt, rng, chosen)
         against = self.negative(chosen, negative)
         self.check(chosen)
@@ -275,7 +278,9 @@ class Pipeline:
         try:
             for i in range(0, n, micro):
                 rows = slice(i, min(i + micro, n))
-                parts.append(self._run(chosen, nodes, asked, against, rng, data_shape, rows, micro, record))
+                parts.append(
+                    self._run(chosen, nodes, asked, against, rng, data_shape, rows, micro, record, on_step)
+                )
                 if on_batch is not None:
                     on_batch(rows.stop)
         finally:
@@ -287,7 +292,7 @@ class Pipeline:
         ]
         return Samples(
             images=np.concatenate([p[0] for p in parts]),
-            seeds=list(range(seed, seed + n)),
+            seeds=list(seeds),
             labels=asked.tolist() if isinstance(asked, Tensor) else None,
             prompts=list(asked) if isinstance(asked, Texts) else None,
             recipe={
@@ -295,7 +300,7 @@ class Pipeline:
                 "model": self.name,
                 "model_sha256": self.digest,
                 "n": n,
-                "seed": seed,
+                "seed": seed if isinstance(seed, int) else list(seed),
                 **words(chosen, self.config.defaults, negative),
                 "label": label,
                 **({} if prompt is None else {"prompt": prompt}),
@@ -408,6 +413,7 @@ class Pipeline:
         rows: slice,
         micro: int,
         record: bool,
+        on_step: Callable[[Step, slice], None] | None,
     ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
         """Samples `rows` of this shape, in a batch padded to `micro` by repeating the last one."""
         index = torch.arange(rows.start, rows.start + micro).clamp(max=rows.stop - 1)
@@ -421,11 +427,13 @@ class Pipeline:
         def decoded(x: Tensor) -> np.ndarray:
             return self.decode(x, data_shape, chosen.decoder)
 
-        def keep(step: Step) -> None:
-            frames.append((decoded(step.x[:count]), decoded(step.x_0[:count])))
+        def see(step: Step) -> None:
+            if record:
+                frames.append((decoded(step.x[:count]), decoded(step.x_0[:count])))
+            if on_step is not None:
+                on_step(step, rows)
 
-        on_step = keep if record else None
-        x = sample(denoiser, chosen.solver, nodes, x, cond=cond, rng=keys.fork("solver"), on_step=on_step)
+        x = sample(denoiser, chosen.solver, nodes, x, cond=cond, rng=keys.fork("solver"), on_step=see)
         return decoded(x[:count]), frames
 
     def guided(
@@ -821,6 +829,17 @@ class Pipeline:
 def _example(kind: type) -> str:
     word, component = next(iter(choices(kind).items()))
     return f"{word.lower()!r}, {component.__name__}()"
+
+
+def _seeds(seed: int | Sequence[int], n: int) -> Sequence[int]:
+    """The seed of each of n samples."""
+    if isinstance(seed, int):
+        return range(seed, seed + n)
+    if len(seed) != n:
+        raise ConfigError(
+            f"{len(seed)} seeds for n={n}", field="seed", hint="give one seed, or one per sample"
+        )
+    return seed
 
 
 def _numbers(field: str, given: Any) -> float | tuple[float, ...]:

@@ -1,6 +1,7 @@
-"""report.html: a run on one page that opens anywhere, without scripts and without a network."""
+"""Pages that open anywhere, without a network: report.html of a run, without scripts, and explanations."""
 
+from .explained import write_explanations
 from .page import write_report
 from .plot import Curve, plot
 
-__all__ = ["Curve", "plot", "write_report"]
+__all__ = ["Curve", "plot", "write_explanations", "write_report"]

@@ -42,12 +42,13 @@ def plot(
     height: int = 260,
     log: bool = False,
     mark: float | None = None,
+    log_x: bool = False,
 ) -> str:
     """An SVG line plot with labelled axes that start at the data.
 
     Args:
         curves: any number; those without points are left out.
-        log: a logarithmic y axis, where all values are above 0.
+        log: a logarithmic y axis, where all values are above 0; log_x: the same for x.
         mark: an x that a dashed upright line points out.
     """
     curves = [c for c in curves if len(c.x)]
@@ -59,13 +60,15 @@ def plot(
     if log:  # an interval that reaches 0 must not stretch the axis without end
         floor = min(v for c in curves for v in c.y) / 10
         ys = [max(v, floor) for v in ys]
-    x_ticks = _ticks(min(xs), max(xs))
+    log_x = log_x and min(xs) > 0
+    x_ticks = _decades(min(xs), max(xs)) if log_x else _ticks(min(xs), max(xs))
     y_ticks = _decades(min(ys), max(ys)) if log else _ticks(min(ys), max(ys))
     low, high = (min(xs), min(*ys, y_ticks[0])), (max(xs), max(*ys, y_ticks[-1]))
     left, right, top, bottom = 62, width - 14, 14, height - 40
 
     def across(x: float) -> float:
-        return left + (x - low[0]) / ((high[0] - low[0]) or 1) * (right - left)
+        a, b, v = (math.log(w) for w in (low[0], high[0], x)) if log_x else (low[0], high[0], x)
+        return left + (v - a) / ((b - a) or 1) * (right - left)
 
     def up(y: float) -> float:
         a, b, v = low[1], high[1], y

@@ -1,0 +1,244 @@
+"""What is brought: pictures to start from, masks, data sets; and drafts of forms."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path as InPath, Query, Request
+from fastapi.responses import FileResponse, Response
+from PIL import Image, PngImagePlugin
+from pydantic import Field
+
+from ...command import remake
+from ...errors import ConfigError, DataError
+from ...files import write_atomic
+from ...limits import LIMITS
+from .. import jobs
+from ..catalog import Missing
+from ..core import Core
+from ..messages import File, Strict
+from ..store import decoded
+from .common import Served
+
+__all__ = ["keep", "router"]
+
+router = APIRouter(prefix="/api", tags=["files"])
+
+FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".txt", ".jsonl", ".csv")
+"""Of the files of a data set."""
+PART = re.compile(r"[^\x00-\x1f/\\:*?\"<>|]{1,200}")
+DEEPEST = 8
+MAX_RECIPE = 2**20
+DRAFT = Annotated[str, InPath(pattern=r"^[a-z0-9-]{1,32}$")]
+LONGEST_DRAFT = 2**16
+
+
+class NewDataset(Strict):
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Dataset(Strict):
+    """Files to train on."""
+
+    id: str
+    name: str
+    count: int = 0
+    bytes: int = 0
+
+
+class Datasets(Strict):
+    datasets: list[Dataset]
+
+
+class Draft(Strict):
+    """Whatever a page wants to remember."""
+
+    value: Any = None
+
+
+async def keep(core: Core, content: bytes) -> dict[str, Any]:
+    """Stores a picture and says what it is; raises DataError where it is none."""
+    about = _looked_at(content)
+    name = jobs.new_id()
+    write_atomic(core.settings.files / name, content)
+    row = (name, json.dumps(about), len(content), time.time())
+    await core.write(lambda db: db.execute("INSERT INTO files VALUES (?, ?, ?, ?)", row))
+    return {"id": name, "bytes": len(content), **about}
+
+
+def _looked_at(content: bytes) -> dict[str, Any]:
+    """What the head of a picture says; its pixels are for the workers."""
+    hint = "accepted: PNG, JPEG and WebP"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Image.open(io.BytesIO(content), formats=list(FORMATS)) as picture:
+                width, height = picture.size
+                kind = str(picture.format)
+                text = (
+                    picture.text.get("unstir") if isinstance(picture, PngImagePlugin.PngImageFile) else None
+                )
+    except Exception as error:  # Pillow has many ways to say so
+        raise DataError("this is no picture that can be read", field="body", hint=hint) from error
+    if width * height > LIMITS.pixels:
+        raise DataError(f"{width}x{height} pixels", field="body", hint=f"at most {LIMITS.pixels:,} are read")
+    recipe = _recipe(text)
+    command = None
+    if recipe is not None:
+        try:
+            command = remake(recipe)
+        except Exception:  # a recipe is whatever somebody wrote into a file
+            recipe = None
+    return {
+        "kind": "image",
+        "type": FORMATS[kind],
+        "width": width,
+        "height": height,
+        "recipe": recipe,
+        "remake": command,
+    }
+
+
+def _recipe(text: str | None) -> dict[str, Any] | None:
+    try:
+        recipe = json.loads(text) if text is not None and len(text) <= MAX_RECIPE else None
+    except (ValueError, RecursionError):
+        return None
+    return recipe if isinstance(recipe, dict) else None
+
+
+@router.post(
+    "/files",
+    status_code=201,
+    response_model=File,
+    openapi_extra={
+        "requestBody": {
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            "required": True,
+        }
+    },
+)
+async def upload(request: Request, core: Served) -> Any:
+    """A picture, as the body: PNG, JPEG or WebP. Of one made by unstir the recipe comes back."""
+    return await keep(core, await request.body())
+
+
+@router.get("/files/{file}", response_class=FileResponse, responses={200: {"content": {"image/png": {}}}})
+async def download(file: str, core: Served) -> Response:
+    """The bytes that were uploaded."""
+    about = decoded(core.store.value("SELECT about FROM files WHERE id = ?", file))
+    if about is None:
+        raise Missing(f"there is no file {file!r}", field="id")
+    return FileResponse(
+        core.settings.files / file, media_type=about["type"], filename=jobs.download_name(file, "")
+    )
+
+
+# -- data sets ---------------------------------------------------------------------------------------------
+@router.get("/datasets", response_model=Datasets)
+async def datasets(core: Served) -> Any:
+    """Those that were uploaded, the newest first."""
+    rows = core.store.rows("SELECT id, name FROM datasets ORDER BY created DESC")
+    return {
+        "datasets": [
+            {"id": r["id"], "name": r["name"], **_counted(core.settings.datasets / r["id"])} for r in rows
+        ]
+    }
+
+
+@router.post("/datasets", status_code=201, response_model=Dataset)
+async def new_dataset(dataset: NewDataset, core: Served) -> Any:
+    """An empty one, to be filled with POST /api/datasets/ID/files."""
+    name = jobs.new_id()
+    (core.settings.datasets / name).mkdir()
+    row = (name, dataset.name, time.time())
+    await core.write(lambda db: db.execute("INSERT INTO datasets VALUES (?, ?, ?)", row))
+    return {"id": name, "name": dataset.name}
+
+
+@router.post(
+    "/datasets/{dataset}/files",
+    response_model=Dataset,
+    openapi_extra={
+        "requestBody": {
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            "required": True,
+        }
+    },
+)
+async def add(
+    dataset: str,
+    request: Request,
+    core: Served,
+    path: Annotated[str, Query(max_length=1000, examples=["cats/1.png"])],
+) -> Any:
+    """One file, as the body: a picture, or captions. Sub-folders are classes."""
+    row = core.store.row("SELECT name FROM datasets WHERE id = ?", dataset)
+    if row is None:
+        raise Missing(
+            f"there is no data set {dataset!r}", field="dataset", hint="POST /api/datasets makes one"
+        )
+    folder = core.settings.datasets / dataset
+    target = folder.joinpath(*_parts(path))
+    counted = _counted(folder)
+    content = await request.body()
+    if counted["bytes"] + len(content) > core.settings.dataset:
+        raise ConfigError(
+            f"the data set would be larger than {core.settings.dataset:,} bytes",
+            field="path",
+            hint="train on less",
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, content)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path!r} cannot be a file's name: {error}", field="path", hint="rename it"
+        ) from None
+    return {"id": dataset, "name": row["name"], **_counted(folder)}
+
+
+def _parts(path: str) -> list[str]:
+    """The names of folders and file; raises ConfigError for any that could lead elsewhere."""
+    parts = path.split("/")
+    fine = all(PART.fullmatch(part) and not part.startswith(".") and part == part.strip() for part in parts)
+    if not fine or len(parts) > DEEPEST or not path.lower().endswith(ENDINGS):
+        raise ConfigError(
+            f"{path!r} is no name for a file of a data set",
+            field="path",
+            hint=f"FOLDER/NAME with an ending of {', '.join(ENDINGS)}, no name with a dot in front",
+        )
+    return parts
+
+
+def _counted(folder: Path) -> dict[str, int]:
+    count = size = 0
+    for place, _, files in os.walk(folder):
+        count += len(files)
+        size += sum(os.lstat(os.path.join(place, file)).st_size for file in files)
+    return {"count": count, "bytes": size}
+
+
+# -- drafts ------------------------------------------------------------------------------------------------
+@router.get("/drafts/{name}", response_model=Draft)
+async def draft(name: DRAFT, core: Served) -> Any:
+    """What a page remembered under this name; null for nothing."""
+    return {"value": decoded(core.store.value("SELECT value FROM drafts WHERE name = ?", name))}
+
+
+@router.put("/drafts/{name}", response_model=Draft)
+async def remember(name: DRAFT, what: Draft, core: Served) -> Any:
+    """Remember it, in place of what was."""
+    text = json.dumps(what.value)
+    if len(text) > LONGEST_DRAFT:
+        raise ConfigError(f"{len(text):,} letters", field="value", hint=f"at most {LONGEST_DRAFT:,}")
+    await core.write(lambda db: db.execute("INSERT OR REPLACE INTO drafts VALUES (?, ?)", (name, text)))
+    return what

@@ -1,0 +1,150 @@
+"""What there is: models, settings, runs; and pages' questions about how diffusion works."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, Field
+
+from ... import __version__, config
+from ..asks import HIDDEN, KINDS, public_schema
+from ..catalog import Missing, samples_of
+from ..messages import Id, Models, Strict, Wish
+from ..runs import metrics_of, run_path, runs_of, samples, settings_of_run, summary
+from ..store import decoded
+from .common import Served, answer
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api", tags=["models"])
+
+PATIENCE = 60.0
+"""Seconds in which an explanation is expected."""
+Verb = Literal["sample", "edit", "upscale", "restore", "train", "evaluate", "explain"]
+
+
+class Question(Strict):
+    """What is to be explained, by which settings."""
+
+    what: Annotated[str, Field(max_length=40, examples=["schedule"])]
+    model: Annotated[str, Field(max_length=200)] | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    image: Id | None = None
+
+
+class Metrics(BaseModel):
+    rows: list[dict[str, Any]]
+    next: int
+    """Give it as `after` to read on."""
+
+
+@router.get("/info")
+async def info(core: Served) -> dict[str, Any]:
+    """The server in a few words, and where its events are now."""
+    limits = ("queue", "samples", "pixels", "body", "upload")
+    return {
+        "version": __version__,
+        "studio": core.settings.studio,
+        "train": core.catalog.runs is not None,
+        "kinds": list(KINDS),
+        "data": list(core.builtin),
+        "presets": config.presets(),
+        "limits": {word: getattr(core.settings, word) for word in limits},
+        "cursor": core.hub.last,
+    }
+
+
+@router.get("/models", response_model=Models)
+async def models(core: Served) -> Any:
+    """The models that can be asked."""
+    return {"models": [model.public for model in core.catalog.models()]}
+
+
+@router.get("/schema/{verb}")
+async def schema(verb: Verb) -> dict[str, Any]:
+    """The JSON Schema of a verb's settings; of explain, one for each subject."""
+    return dict(config.subjects() if verb not in HIDDEN else public_schema(verb))
+
+
+@router.post("/explain")
+async def explain(question: Question, core: Served) -> dict[str, Any]:
+    """Charts, pictures and movies, computed now; see docs/explain.md."""
+    inputs: Any = {"image": question.image} if question.image else {}
+    settings = {**question.settings, "what": question.what}
+    wish = Wish(kind="explain", model=question.model, settings=settings, inputs=inputs, priority=10)
+    job, _ = await core.submit(wish)
+    ended = await core.done(job, PATIENCE)
+    row = core.store.row("SELECT state, result, error FROM jobs WHERE id = ?", job)
+    if not ended or row is None:
+        await core.cancel(job)
+        return answer(
+            503, {"code": "late", "message": "it takes too long", "field": None, "hint": "ask for less"}
+        )  # type: ignore[return-value]
+    if row["state"] != "done":
+        error = decoded(row["error"])
+        status = 422 if error["code"] in ("config", "incompatible", "data", "numeric") else 500
+        return answer(status, error)  # type: ignore[return-value]
+    await core.store.write(lambda db: db.execute("DELETE FROM jobs WHERE id = ?", (job,)))
+    found: dict[str, Any] = decoded(row["result"])["explanation"]
+    return found
+
+
+# -- runs --------------------------------------------------------------------------------------------------
+@router.get("/runs")
+async def runs(core: Served) -> dict[str, Any]:
+    """Trainings, the newest first."""
+    jobs = _training(core)
+    return {"runs": [_run(run, jobs) for run in runs_of(core.catalog.runs)]}
+
+
+@router.get("/runs/{name}")
+async def run(name: str, core: Served) -> dict[str, Any]:
+    """One of them, with its settings and the sheets it drew."""
+    path = run_path(core.catalog.runs, name)
+    report = f"/api/runs/{name}/report" if (path / "report.html").is_file() else None
+    settings = {key: value for key, value in settings_of_run(path).items() if key != "data"}
+    return _run(path, _training(core)) | {"settings": settings, "samples": samples(path), "report": report}
+
+
+@router.get("/runs/{name}/metrics", response_model=Metrics)
+async def metrics(name: str, core: Served, after: Annotated[int, Query(ge=0, lt=2**63)] = 0) -> Any:
+    """What it logged since."""
+    rows, further = metrics_of(run_path(core.catalog.runs, name), after)
+    return {"rows": rows, "next": further}
+
+
+@router.get("/runs/{name}/samples/{step}", response_class=FileResponse)
+async def sheet(name: str, step: int, core: Served) -> Response:
+    """What it drew at a step, a PNG."""
+    try:
+        path = dict(samples_of(run_path(core.catalog.runs, name))).get(step)
+    except Missing:
+        path = dict(core.catalog[name].samples()).get(step)
+    if path is None:
+        raise Missing(f"{name} drew nothing at step {step}", field="step")
+    return FileResponse(path, media_type="image/png")
+
+
+@router.get("/runs/{name}/report", response_class=FileResponse)
+async def report(name: str, core: Served) -> Response:
+    """Its report, a page without scripts."""
+    path = run_path(core.catalog.runs, name) / "report.html"
+    if not path.is_file():
+        raise Missing(f"{name} has no report yet", field="run", hint="unstir report RUN writes it")
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
+    return FileResponse(path, media_type="text/html", headers={"content-security-policy": policy})
+
+
+def _training(core: Served) -> dict[str, tuple[str, str]]:
+    """{run: (job, state)} of what waits or is under way."""
+    query = "SELECT id, state, asked FROM jobs WHERE kind = 'train' AND state IN ('queued', 'running')"
+    return {decoded(row["asked"])["more"]["run"]: (row["id"], row["state"]) for row in core.store.rows(query)}
+
+
+def _run(path: Any, jobs: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    told = summary(path)
+    job, state = jobs.get(path.name, (None, "done" if told.pop("ended") else "paused"))
+    told.pop("ended", None)
+    return told | {"job": job, "state": state}
