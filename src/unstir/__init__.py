@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers
         train as train,
     )
     from .assessment import assess as assess
+    from .client import Client as Client
     from .condition import Batch as Batch, Condition as Condition
     from .data import open_data as open_data
     from .denoiser import Denoiser as Denoiser, Preconditioned as Preconditioned
@@ -68,6 +69,7 @@ _MODULES = (
 )
 _HOMES = {
     "Batch": "condition",
+    "Client": "client",
     "Condition": "condition",
     "Denoiser": "denoiser",
     "Gaussian": "process",

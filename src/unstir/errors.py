@@ -7,7 +7,7 @@ command line's `exit_code`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
@@ -26,7 +26,7 @@ __all__ = [
 class UnstirError(Exception):
     """Base of all errors raised on purpose; `str(error)` is one or more plain sentences."""
 
-    code: ClassVar[str] = "failed"
+    code: str = "failed"
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, field: str | None = None, hint: str | None = None) -> None:
@@ -38,6 +38,14 @@ class UnstirError(Exception):
     def to_dict(self) -> dict[str, Any]:
         """The form written by `--json` and by the server."""
         return {"code": self.code, "message": self.message, "field": self.field, "hint": self.hint}
+
+    @staticmethod
+    def from_dict(told: Mapping[str, Any]) -> UnstirError:
+        """The error that `to_dict` told of; where the code has no class here, one that bears the code."""
+        kind = next((kind for kind in KINDS if kind.code == told["code"]), UnstirError)
+        error = kind(told["message"], field=told.get("field"), hint=told.get("hint"))
+        error.code = told["code"]
+        return error
 
 
 class ConfigError(UnstirError):
@@ -79,6 +87,9 @@ class DeviceError(UnstirError):
 
     code = "device"
     exit_code = 6
+
+
+KINDS = (ConfigError, IncompatibleError, DataError, CheckpointError, NumericError, DeviceError)
 
 
 def did_you_mean(word: str, known: Iterable[str], what: str = "value") -> str:

@@ -26,7 +26,7 @@ DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 BLOCK = re.compile(
-    r"^(?P<skip><!-- not executed: \S.* -->\n+)?```(?P<language>[\w-]*)\n(?P<text>.*?)^```$", re.M | re.S
+    r"^(?P<skip><!-- not executed: \S[^\n]* -->\n+)?```(?P<language>[\w-]*)\n(?P<text>.*?)^```$", re.M | re.S
 )
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 

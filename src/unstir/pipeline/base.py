@@ -424,17 +424,17 @@ class Pipeline:
         x = process.prior(shape, keys.fork("prior"), torch.float32, self.device)
         frames: list[tuple[np.ndarray, np.ndarray]] = []
 
-        def decoded(x: Tensor) -> np.ndarray:
-            return self.decode(x, data_shape, chosen.decoder)
+        def decoded(x: Tensor) -> np.ndarray:  # all of the batch: a learned decoder's kernels depend on its size too
+            return self.decode(x, data_shape, chosen.decoder)[:count]
 
         def see(step: Step) -> None:
             if record:
-                frames.append((decoded(step.x[:count]), decoded(step.x_0[:count])))
+                frames.append((decoded(step.x), decoded(step.x_0)))
             if on_step is not None:
                 on_step(step, rows)
 
         x = sample(denoiser, chosen.solver, nodes, x, cond=cond, rng=keys.fork("solver"), on_step=see)
-        return decoded(x[:count]), frames
+        return decoded(x), frames
 
     def guided(
         self,
@@ -798,8 +798,11 @@ class Pipeline:
             rows = Rng.of(0, size).to(self.device).normal((size, *shape), torch.float32)
             cond = self.condition(self.nothing(size))
             t = torch.tensor(0.5, dtype=torch.float64)
-            mirrored = self.denoiser(rows.flip(0), t, cond).flip(0)
-            self._exact[key] = size if torch.equal(self.denoiser(rows, t, cond), mirrored) else 1
+            alike = (
+                torch.equal(work(rows), work(rows.flip(0)).flip(0))
+                for work in (lambda x: self.denoiser(x, t, cond), self.codec.decode)
+            )
+            self._exact[key] = size if all(alike) else 1
         return self._exact[key]
 
     def _at_once(self, batch: int, shape: tuple[int, ...]) -> int:

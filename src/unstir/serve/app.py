@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -44,8 +44,8 @@ def make_app(core: Core) -> tuple[ASGIApp, FastAPI]:
         page.mount(app)
 
     @app.exception_handler(UnstirError)
-    async def ours(_: Request, error: UnstirError) -> Response:
-        return refused(core, error)
+    async def ours(request: Request, error: UnstirError) -> Response:
+        return refused(core, error, request.url.path)
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
@@ -56,17 +56,19 @@ def make_app(core: Core) -> tuple[ASGIApp, FastAPI]:
             "message": f"{request.method} {request.url.path[:200]}: {error.detail}",
             "field": None,
         }
-        return answer(error.status_code, told | {"hint": hint or code}, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        return answer(error.status_code, told | {"hint": hint or code}, headers, request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    async def of_fields(_: Request, error: RequestValidationError) -> Response:
-        return JSONResponse({"error": _fields(error.errors())}, 422)
+    async def of_fields(request: Request, error: RequestValidationError) -> Response:
+        return answer(422, _fields(error.errors()), path=request.url.path)
 
     @app.exception_handler(Exception)
-    async def of_nobody(_: Request, error: Exception) -> Response:
+    async def of_nobody(request: Request, error: Exception) -> Response:
         _log.exception("a request met a fault", exc_info=error)
         hint = "this is a fault of unstir; the server's log says more"
-        return answer(500, {"code": "failed", "message": "the request failed", "field": None, "hint": hint})
+        told = {"code": "failed", "message": "the request failed", "field": None, "hint": hint}
+        return answer(500, told, path=request.url.path)
 
     public = page.paths() if core.settings.studio else frozenset[str]()
     return Guard(app, core.settings, core.token, public), app

@@ -186,7 +186,13 @@ class Asks:
                 NAME.fullmatch(str(resume)) and (self.catalog.runs / str(resume) / "config.yaml").is_file()
             ):
                 raise Missing(f"there is no run {resume!r}", field="settings.resume")
-            _checked("train", given | {"data.source": "digits"})
+            if any(isinstance(value, Mapping) for value in given.values()):
+                raise ConfigError(
+                    "a group of settings",
+                    field="settings",
+                    hint='give each by its path: {"training.steps": 9}',
+                )
+            _checked("train", given, [_source_layer("digits")])
             return Asked(kind="train", lane="background", more={"run": resume, "resume": True}, values=given)
         source = self.source(data)
         if name is not None and not NAME.fullmatch(str(name)):
@@ -197,9 +203,10 @@ class Asks:
             raise ConfigError(
                 f"{codec} is no autoencoder", field="settings.codec", hint="train one: task=autoencoder"
             )
-        preset = given.pop("preset", None)
-        layers = [] if preset is None else [config.read_preset(str(preset))]
-        values = _checked("train", given | {"data.source": source}, layers, own=("data.source",))
+        layers = [_source_layer(source)]
+        if (preset := given.pop("preset", None)) is not None:
+            layers.append(config.read_preset(str(preset)))
+        values = _checked("train", given, layers)
         if _mentions(values.get("text"), ("Pretrained", "MiniLM")):
             raise ConfigError("this encoder reads files", field="settings.text", hint="use text=transformer")
         if values.get("codec"):
@@ -216,13 +223,8 @@ class Asks:
 
     def data(self, wish: Wish) -> Asked:
         """{source: a built-in set or an uploaded one, ...}: what training would see of it."""
-        given = dict(wish.settings)
-        values = _checked(
-            "train",
-            {f"data.{word}": value for word, value in given.items() if word != "source"}
-            | {"data.source": self.source(given.get("source"))},
-            own=("data.source",),
-        )
+        given = {f"data.{word}": value for word, value in wish.settings.items() if word != "source"}
+        values = _checked("train", given, [_source_layer(self.source(wish.settings.get("source")))])
         return Asked(kind="data", lane="explain", values=values["data"])
 
     def explain(self, wish: Wish) -> Asked:
@@ -289,13 +291,6 @@ class Asks:
             raise ConfigError(
                 f"{len(label)} labels for n={values['n']}", field="settings.label", hint="one, or n of them"
             )
-        weaker = (values.get("sampling") or {}).get("weaker")
-        if weaker is not None and not WEAKER.fullmatch(weaker):
-            raise ConfigError(
-                f"weaker is {weaker!r}",
-                field="settings.sampling.weaker",
-                hint="accepted here: unconditional, attention, layers, layers:1,2",
-            )
 
     def _size(self, model: Model, size: Any) -> tuple[int, int]:
         return model.size if size is None else read_size(size)
@@ -348,20 +343,29 @@ KINDS: dict[str, Callable[[Asks, Wish], Asked]] = {
 }
 
 
-def _checked(
-    verb: str, given: Mapping[str, Any], layers: Sequence[config.Layer] = (), own: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Settings of a verb as a tree of what was given; those that name files are refused, but for our `own`."""
-    hidden = [word for word in HIDDEN[verb] if word not in own]
-    for key in given:
-        path = config.locate(str(key), verb)
-        if isinstance(path, str) and path.startswith(tuple(hidden)):
-            raise ConfigError(f"{key} is not set over HTTP", field=f"settings.{key}", hint="leave it out")
+def _checked(verb: str, given: Mapping[str, Any], layers: Sequence[config.Layer] = ()) -> dict[str, Any]:
+    """Settings of a verb as a tree: the server's layers, then what was given, of which nothing may name a file."""
+    request = config.Layer("request", given)
     try:
-        return config.settings(verb, [*layers, config.Layer("request", given)]).values
+        found = config.settings(verb, [*layers, request])
     except ConfigError as error:
         field = f"settings.{error.field}" if error.field else "settings"
         raise ConfigError(error.message, field=field, hint=error.hint) from None
+    for path, source in found.sources.items():
+        if source == request.source and f"{path}.".startswith(tuple(f"{word}." for word in HIDDEN[verb])):
+            raise ConfigError(f"{path} is not set over HTTP", field=f"settings.{path}", hint="leave it out")
+    weaker = (found.values.get("sampling") or {}).get("weaker")
+    if weaker is not None and not WEAKER.fullmatch(weaker):
+        raise ConfigError(
+            f"weaker is {weaker!r}",
+            field="settings.sampling.weaker",
+            hint="accepted here: unconditional, attention, layers, layers:1,2",
+        )
+    return found.values
+
+
+def _source_layer(source: str) -> config.Layer:
+    return config.Layer("server", {"data.source": source})
 
 
 def _axis(axis: Any, field: str) -> tuple[str, list[Any]]:

@@ -58,7 +58,7 @@ class Model:
         hidden = ("path", "run")
         told = {word: value for word, value in vars(self).items() if word not in hidden}
         return told | {
-            "shipped": self.path.parent == SHIPPED,
+            "shipped": self.shipped,
             "metrics": self._metrics(),
             "sheet": self._sheet(),
         }
@@ -66,15 +66,27 @@ class Model:
     def _metrics(self) -> dict[str, float]:
         """The newest numbers that `unstir evaluate` measured of it."""
         found: dict[str, float] = {}
-        files = sorted((self.run / "eval").glob("*.json"), key=_changed) if self.run else []
+        if self.shipped:
+            files = [self.path.with_suffix(".json")]
+        else:
+            files = sorted((self.run / "eval").glob("*.json"), key=_changed) if self.run else []
         for file in files[-4:]:
             with suppress(UnstirError, KeyError, TypeError, ValueError):
                 found |= {str(one["name"]): float(one["value"]) for one in read_json(file)["numbers"]}
         return found
 
     def _sheet(self) -> str | None:
-        newest = self.samples()[-1:] if self.run else []
-        return f"/api/runs/{self.name}/samples/{newest[0][0]}" if newest else None
+        return f"/api/models/{self.name}/sheet" if self.cover() else None
+
+    def cover(self) -> Path | None:
+        """A picture of what it makes."""
+        beside = self.path.with_suffix(".webp")
+        newest = [path for _, path in self.samples()][-1:]
+        return beside if self.shipped and beside.is_file() else newest[0] if newest else None
+
+    @property
+    def shipped(self) -> bool:
+        return self.path.parent == SHIPPED
 
     def samples(self) -> list[tuple[int, Path]]:
         """The sheets that were drawn while it trained: (step, file)."""

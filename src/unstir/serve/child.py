@@ -14,19 +14,22 @@ NICENESS = 10
 """Answering comes before drawing."""
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Ask Linux to kill this process when its parent is gone; elsewhere the closed pipe says so."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before
+        sys.exit(1)
 
 
-def stand_back() -> None:
-    """For a child that is just starting: die with the parent, have an own group, yield the processor to who answers."""
-    die_with_parent()
-    os.setpgid(0, 0)
+def stand_back(parent: int) -> None:
+    """For a child that is just starting: die with the parent, yield the processor to who answers."""
+    die_with_parent(parent)
     os.nice(NICENESS)
 
 
-if __name__ == "__main__":  # python -m unstir.serve.child WORDS: python WORDS as such a child
-    stand_back()
-    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+if (
+    __name__ == "__main__"
+):  # python -m unstir.serve.child PARENT WORDS: python WORDS as a child of that process
+    stand_back(int(sys.argv[1]))
+    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])

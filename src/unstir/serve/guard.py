@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConfigError
+from .faults import in_form_of
 from .settings import Settings
 
 __all__ = ["COOKIE", "Guard", "require_safe"]
@@ -28,6 +29,8 @@ OPEN = frozenset(("/live", "/ready"))
 """Paths of no secrets."""
 SLOW = 30.0
 """Seconds for the next part of a body."""
+CLOSE = {"connection": "close"}
+"""With an answer to a body that was not read to its end."""
 UPLOADS = ("/api/files", "/api/datasets/", "/v1/images/edits", "/v1/images/variations")
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -77,7 +80,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sender = _Sender(send)
+        sender = _Sender(send, scope["path"])
         if (refusal := self._refusal(scope)) is not None:
             await sender.refuse(*refusal)
             return
@@ -147,19 +150,19 @@ class _Metered:
         try:
             message = await asyncio.wait_for(self.receive(), SLOW)
         except TimeoutError:
-            raise HTTPException(408, f"nothing came for {SLOW:.0f} s") from None
+            raise HTTPException(408, f"nothing came for {SLOW:.0f} s", CLOSE) from None
         self.seen += len(message.get("body", b""))
         self.whole = not message.get("more_body", False)
         if self.seen > self.most:
-            raise HTTPException(413, f"the body is longer than {self.most:,} bytes")
+            raise HTTPException(413, f"the body is longer than {self.most:,} bytes", CLOSE)
         return message
 
 
 class _Sender:
     """Adds the headers that browsers respect."""
 
-    def __init__(self, send: Send) -> None:
-        self.send = send
+    def __init__(self, send: Send, path: str) -> None:
+        self.send, self.path = send, path
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -172,7 +175,8 @@ class _Sender:
 
     async def refuse(self, status: int, code: str, message: str, field: str | None, hint: str) -> None:
         error: dict[str, Any] = {"code": code, "message": message, "field": field, "hint": hint}
-        body = json.dumps({"error": error}).encode()
+        status, told, _ = in_form_of(self.path, status, error)
+        body = json.dumps(told).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
         headers += [(b"connection", b"close")] if status == 413 else []

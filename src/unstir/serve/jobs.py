@@ -44,8 +44,9 @@ Lane: TypeAlias = Literal["device", "explain", "background"]
 State: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
-CRASHES = 2
-"""So many workers may a job take with it before it is put aside."""
+CRASHES = 3
+"""So many workers may die over a job before it is put aside: two may be chance, as where something else used up the
+memory."""
 AT_ONCE = 64
 """Jobs in one batch, at most."""
 

@@ -182,11 +182,11 @@ class Models(Lane):
         if self.process is not None and self.process.returncode is None:
             return True
         setup = json.dumps({"memory": self.settings.memory, "lane": self.name})
-        words = ("-m", "unstir.serve.child", *self.settings.worker, setup)
+        words = (*_child_words(), *self.settings.worker, setup)
         log = self.settings.folder / f"{self.name}.log"
         with log.open("wb") as errors:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *words, stdin=-1, stdout=-1, stderr=errors, limit=LINE
+                sys.executable, *words, stdin=-1, stdout=-1, stderr=errors, limit=LINE, process_group=0
             )
         self.replaced = False
         if await self._message() is not None:
@@ -228,7 +228,7 @@ class Models(Lane):
     async def _kill(self) -> None:
         if self.process is not None and self.process.returncode is None:
             with suppress(ProcessLookupError):
-                self.process.kill()
+                os.kill(self.process.pid, signal.SIGKILL)  # Popen's own would reap it before asyncio does
             await self.process.wait()
 
     async def _send(self, message: Mapping[str, Any]) -> None:
@@ -297,12 +297,13 @@ class Background(Lane):
         with (folder / "log.txt").open("ab") as errors:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "unstir.serve.child", "-m", "unstir", *task["words"], "--json"),
+                *(*_child_words(), "-m", "unstir", *task["words"], "--json"),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 env=environment,
                 limit=LINE,
+                process_group=0,
             )
         following = asyncio.ensure_future(self._follow(job, task["progress"]))
         try:
@@ -356,6 +357,11 @@ class Background(Lane):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.process.wait(), PATIENCE)
         self._signal(signal.SIGKILL)
+
+
+def _child_words() -> tuple[str, ...]:
+    """What Python runs before the words of a child."""
+    return "-m", "unstir.serve.child", str(os.getpid())
 
 
 def _told(log: str, code: int) -> dict[str, Any]:

@@ -24,7 +24,13 @@ __all__ = [
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", examples=["5f0c3ad1b2e497c86a10de27"])]
 
 
-class Strict(BaseModel):
+class Message(BaseModel):
+    """Whatever is said; what is written below a field tells OpenAPI what it is."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Strict(Message):
     """What comes in: nothing but what is known."""
 
     model_config = ConfigDict(extra="forbid")
@@ -63,7 +69,7 @@ class Wish(Strict):
     )
 
 
-class FaultDetail(BaseModel):
+class FaultDetail(Message):
     """What was got, what is accepted, what to do."""
 
     code: str
@@ -72,13 +78,13 @@ class FaultDetail(BaseModel):
     hint: str | None = None
 
 
-class Fault(BaseModel):
+class Fault(Message):
     """The body of every answer that is an error."""
 
     error: FaultDetail
 
 
-class Progress(BaseModel):
+class Progress(Message):
     """How far a running job is."""
 
     step: int = 0
@@ -91,7 +97,7 @@ class Progress(BaseModel):
     text: str = ""
 
 
-class Item(BaseModel):
+class Item(Message):
     """A picture that was made here."""
 
     id: str
@@ -119,14 +125,14 @@ class Item(BaseModel):
     seconds: float | None = None
 
 
-class Result(BaseModel):
+class Result(Message):
     """What came of a job; which fields beside `items` there are depends on its kind."""
 
     items: list[Item] = []
     model_config = ConfigDict(extra="allow")
 
 
-class Job(BaseModel):
+class Job(Message):
     """A job and where it stands."""
 
     id: str
@@ -149,18 +155,18 @@ class Job(BaseModel):
     error: FaultDetail | None
 
 
-class Jobs(BaseModel):
+class Jobs(Message):
     jobs: list[Job]
     next: str | None
     """Give it as `before` to read on."""
 
 
-class Items(BaseModel):
+class Items(Message):
     items: list[Item]
     next: str | None
 
 
-class ModelInfo(BaseModel):
+class ModelInfo(Message):
     """A model that is served."""
 
     name: str
@@ -184,11 +190,11 @@ class ModelInfo(BaseModel):
     shipped: bool
 
 
-class Models(BaseModel):
+class Models(Message):
     models: list[ModelInfo]
 
 
-class File(BaseModel):
+class File(Message):
     """Something uploaded."""
 
     id: str
@@ -203,7 +209,7 @@ class File(BaseModel):
     """The command line that makes it again."""
 
 
-class Board(BaseModel):
+class Board(Message):
     id: str
     name: str
     count: int = 0

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path as InPath, Query, Request
 from fastapi.responses import FileResponse, Response
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from pydantic import Field
 
 from ...command import remake
@@ -27,7 +27,7 @@ from ..messages import File, Strict
 from ..store import decoded
 from .common import Served
 
-__all__ = ["keep", "router"]
+__all__ = ["keep", "looked_at", "router"]
 
 router = APIRouter(prefix="/api", tags=["files"])
 
@@ -42,7 +42,7 @@ LONGEST_DRAFT = 2**16
 
 
 class NewDataset(Strict):
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, Field(min_length=1, max_length=100, examples=["my cats"])]
 
 
 class Dataset(Strict):
@@ -61,12 +61,12 @@ class Datasets(Strict):
 class Draft(Strict):
     """Whatever a page wants to remember."""
 
-    value: Any = None
+    value: Annotated[Any, Field(examples=[{"prompt": "red heart"}])] = None
 
 
 async def keep(core: Core, content: bytes) -> dict[str, Any]:
     """Stores a picture and says what it is; raises DataError where it is none."""
-    about = _looked_at(content)
+    about = looked_at(content)
     name = jobs.new_id()
     write_atomic(core.settings.files / name, content)
     row = (name, json.dumps(about), len(content), time.time())
@@ -74,7 +74,7 @@ async def keep(core: Core, content: bytes) -> dict[str, Any]:
     return {"id": name, "bytes": len(content), **about}
 
 
-def _looked_at(content: bytes) -> dict[str, Any]:
+def looked_at(content: bytes) -> dict[str, Any]:
     """What the head of a picture says; its pixels are for the workers."""
     hint = "accepted: PNG, JPEG and WebP"
     try:
@@ -83,9 +83,7 @@ def _looked_at(content: bytes) -> dict[str, Any]:
             with Image.open(io.BytesIO(content), formats=list(FORMATS)) as picture:
                 width, height = picture.size
                 kind = str(picture.format)
-                text = (
-                    picture.text.get("unstir") if isinstance(picture, PngImagePlugin.PngImageFile) else None
-                )
+                text = picture.info.get("unstir")  # `picture.text` would read all pixels
     except Exception as error:  # Pillow has many ways to say so
         raise DataError("this is no picture that can be read", field="body", hint=hint) from error
     if width * height > LIMITS.pixels:
@@ -107,9 +105,9 @@ def _looked_at(content: bytes) -> dict[str, Any]:
     }
 
 
-def _recipe(text: str | None) -> dict[str, Any] | None:
+def _recipe(text: object) -> dict[str, Any] | None:
     try:
-        recipe = json.loads(text) if text is not None and len(text) <= MAX_RECIPE else None
+        recipe = json.loads(text) if isinstance(text, str) and len(text) <= MAX_RECIPE else None
     except (ValueError, RecursionError):
         return None
     return recipe if isinstance(recipe, dict) else None

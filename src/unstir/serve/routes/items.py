@@ -28,12 +28,12 @@ When = Annotated[float | None, Query(ge=0, le=1e11)]
 class Change(Strict):
     """What may change of a picture."""
 
-    starred: bool | None = None
+    starred: Annotated[bool | None, Field(examples=[True])] = None
     board: Id | None = None
 
 
 class NewBoard(Strict):
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, Field(min_length=1, max_length=100, examples=["hearts"])]
 
 
 class Boards(Strict):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from ... import __version__, config
 from ..asks import HIDDEN, KINDS, public_schema
 from ..catalog import Missing, samples_of
-from ..messages import Id, Models, Strict, Wish
+from ..messages import Id, Message, Models, Strict, Wish
 from ..runs import metrics_of, run_path, runs_of, samples, settings_of_run, summary
 from ..store import decoded
-from .common import Served, answer
+from .common import Served, done
 
 __all__ = ["router"]
 
@@ -34,7 +34,7 @@ class Question(Strict):
     image: Id | None = None
 
 
-class Metrics(BaseModel):
+class Metrics(Message):
     rows: list[dict[str, Any]]
     next: int
     """Give it as `after` to read on."""
@@ -62,6 +62,15 @@ async def models(core: Served) -> Any:
     return {"models": [model.public for model in core.catalog.models()]}
 
 
+@router.get("/models/{name}/sheet", response_class=FileResponse)
+async def cover(name: str, core: Served) -> Response:
+    """Pictures that it made."""
+    path = core.catalog[name].cover()
+    if path is None:
+        raise Missing(f"{name} has no pictures yet", field="name")
+    return FileResponse(path, media_type=f"image/{path.suffix[1:]}")
+
+
 @router.get("/schema/{verb}")
 async def schema(verb: Verb) -> dict[str, Any]:
     """The JSON Schema of a verb's settings; of explain, one for each subject."""
@@ -69,25 +78,15 @@ async def schema(verb: Verb) -> dict[str, Any]:
 
 
 @router.post("/explain")
-async def explain(question: Question, core: Served) -> dict[str, Any]:
+async def explain(question: Question, request: Request, core: Served) -> dict[str, Any]:
     """Charts, pictures and movies, computed now; see docs/explain.md."""
     inputs: Any = {"image": question.image} if question.image else {}
     settings = {**question.settings, "what": question.what}
     wish = Wish(kind="explain", model=question.model, settings=settings, inputs=inputs, priority=10)
     job, _ = await core.submit(wish)
-    ended = await core.done(job, PATIENCE)
-    row = core.store.row("SELECT state, result, error FROM jobs WHERE id = ?", job)
-    if not ended or row is None:
-        await core.cancel(job)
-        return answer(
-            503, {"code": "late", "message": "it takes too long", "field": None, "hint": "ask for less"}
-        )  # type: ignore[return-value]
-    if row["state"] != "done":
-        error = decoded(row["error"])
-        status = 422 if error["code"] in ("config", "incompatible", "data", "numeric") else 500
-        return answer(status, error)  # type: ignore[return-value]
+    told = await done(core, request, job, PATIENCE)
     await core.store.write(lambda db: db.execute("DELETE FROM jobs WHERE id = ?", (job,)))
-    found: dict[str, Any] = decoded(row["result"])["explanation"]
+    found: dict[str, Any] = told["result"]["explanation"]
     return found
 
 
