@@ -1,0 +1,44 @@
+/** Train: from pictures to a model, and all runs there are. */
+
+import {connected, go, isOver, jobs, route} from "../state.js";
+import {html, useEffect} from "../ui/html.js";
+import {Button, Empty, Progress, Spinner} from "../ui/parts.js";
+import {Trouble} from "../ui/trouble.js";
+import {RunList, useRuns} from "./train/list.js";
+import {Run, stop} from "./train/run.js";
+import {Setup} from "./train/setup.js";
+
+export default function Train() {
+  const runs = useRuns();
+  const {query} = route.value;
+  const [name, job] = [query.get("run"), query.get("job")];
+  return html`<div class="train">
+    <aside aria-label="Runs">
+      <a class=${`button ${name || job ? "primary" : "plain"}`} id="new-model" href="#/train"
+        aria-current=${name || job ? undefined : "page"}>New model</a>
+      ${runs === null ? html`<${Spinner} />` : html`<${RunList} runs=${runs} current=${name} />`}
+    </aside>
+    <div class="train-main">
+      ${name ? html`<${Run} key=${name} name=${name} />`
+        : job ? html`<${Starting} id=${job} runs=${runs ?? []} />` : html`<h1>Train a model</h1><${Setup} />`}
+    </div>
+  </div>`;
+}
+
+/** A job whose run is not there yet: it waits, or is about to begin. @param {{id: string, runs: object[]}} props */
+function Starting({id, runs}) {
+  const job = jobs.value.get(id);
+  const run = job?.result?.run ?? runs.find((each) => each.job === id)?.name;
+  useEffect(() => {
+    if (run) go(`#/train?run=${encodeURIComponent(run)}`);
+  }, [run]);
+  if (!job && !connected.value) return html`<${Spinner} label="Loading" />`;
+  if (!job) return html`<${Empty} icon="train" title="This is long over"><p>Its run is in the list of runs, if it came to one.</p><//>`;
+  return html`<section class="surface block"><h1>Training starts</h1>
+    <p class="hint">The data is read and the network is built.</p>
+    <${Progress} job=${job} />
+    <${Trouble} error=${job.state === "failed" ? job.error : null} />
+    ${job.state === "cancelled" && html`<p role="status">Cancelled before it began.</p>`}
+    ${!isOver(job) && html`<div><${Button} icon="close" onClick=${() => stop(job)}>Cancel<//></div>`}
+  </section>`;
+}

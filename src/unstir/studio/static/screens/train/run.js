@@ -1,0 +1,154 @@
+/** A run, watched: its losses, its samples growing sharper; pause it, go on, try what came of it. */
+
+import {get, post, submit} from "../../api.js";
+import {complain, go, isOver, jobs, keepJob, models} from "../../state.js";
+import {Chart, number} from "../../ui/chart.js";
+import {html, useEffect, useRef, useState} from "../../ui/html.js";
+import {Button, Progress, Spinner, duration} from "../../ui/parts.js";
+import {Player} from "../../ui/player.js";
+import {Trouble} from "../../ui/trouble.js";
+import {levelCurves, lossCurves, speed} from "./curves.js";
+import {State} from "./list.js";
+
+const EVERY = 2000; // ms between two looks at the log
+
+/** The run and all of its log so far, kept up to date while it trains. @param {string} name */
+function useRun(name) {
+  const [run, setRun] = useState(null);
+  const [rows, setRows] = useState([]);
+  const [error, setError] = useState(null);
+  const again = useRef(null);
+  const job = run?.job && jobs.value.get(run.job);
+  const running = run?.state === "running";
+
+  useEffect(() => {
+    const path = `/api/runs/${encodeURIComponent(name)}`;
+    let open = true;
+    let busy = false; // two looks at once would read the same lines twice
+    let known = 0;
+    const look = async () => {
+      if (busy) return;
+      busy = true;
+      try {
+        setRun(await get(path));
+        for (let more = true; more && open; ) { // a long log comes in parts
+          const log = await get(`${path}/metrics?after=${known}`);
+          more = log.rows.length > 0 && log.next > known;
+          known = log.next;
+          if (open && log.rows.length) setRows((before) => [...before, ...log.rows]);
+        }
+        setError(null);
+      } catch (problem) {
+        setError(problem);
+      }
+      busy = false;
+    };
+    again.current = look;
+    look();
+    return () => (open = false);
+  }, [name]);
+  useEffect(() => {
+    if (!running) return undefined;
+    const timer = setInterval(() => again.current(), EVERY);
+    return () => clearInterval(timer);
+  }, [running]);
+  useEffect(() => void again.current(), [job?.state]);
+  return {run, rows, error, job, look: () => again.current()};
+}
+
+/** End a job; one that trains leaves a checkpoint to go on from. @param {{id: string}} job */
+export const stop = ({id}) => post(`/api/jobs/${id}/cancel`).then(keepJob, complain);
+
+/** Settings that let a run go on for as long again. */
+const twice = ({time, steps}) => (time ? {"training.time": 2 * time} : {"training.steps": 2 * steps});
+
+/** @param {{name: string}} props */
+export function Run({name}) {
+  const {run, rows, error, job, look} = useRun(name);
+  const [asked, setAsked] = useState(null);
+  const waiting = jobs.value.get(asked);
+  useEffect(() => {
+    look();
+  }, [waiting?.state]);
+  if (error && !run) return html`<${Trouble} error=${error} />`;
+  if (!run) return html`<${Spinner} label="Loading" />`;
+  const live = job ?? waiting;
+  const open = live && !isOver(live);
+  const waits = live?.state === "queued";
+  const resume = async (settings = {}) => {
+    try {
+      const next = await submit({kind: "train", settings: {resume: name, ...settings}});
+      keepJob(next);
+      setAsked(next.id);
+    } catch (problem) {
+      complain(problem);
+    }
+  };
+  const model = models.value.some((each) => each.name === name);
+  return html`<div class="run" aria-label=${`Run ${name}`}>
+    <header class="run-head">
+      <div><h1>${name}</h1><small>trained on ${run.data}</small></div>
+      <${State} state=${waits ? "queued" : run.state} />
+      <div class="run-actions">
+        ${run.report && html`<a class="button plain" href=${run.report} target="_blank" rel="noopener">Report</a>`}
+        ${waits ? html`<${Button} icon="close" onClick=${() => stop(live)}>Cancel<//>`
+          : open ? html`<${Button} icon="pause" onClick=${() => stop(live)}>Pause<//>`
+          : run.state === "done" ? html`<${Button} icon="plus" title="Go on for as long again" onClick=${() => resume(twice(run))}>Train longer<//>`
+          : run.state !== "running" && html`<${Button} icon="play" onClick=${() => resume()}>Resume<//>`}
+        <${Button} kind="primary" icon="generate" disabled=${!model && !run.samples.length}
+          onClick=${() => go(`#/generate?model=${encodeURIComponent(name)}`)}>Try it<//>
+      </div>
+    </header>
+    ${open && html`<${Progress} job=${live} />`}
+    <${Trouble} error=${live?.state === "failed" ? live.error : null} />
+    <${Facts} run=${run} rows=${rows} />
+    <div class="run-figures">
+      <section class="surface block"><h2>Samples</h2><${Samples} run=${run} /></section>
+      <${Losses} rows=${rows} />
+      <section class="surface block"><h2>Held-out loss per noise level</h2><${Levels} rows=${rows} /></section>
+    </div>
+  </div>`;
+}
+
+/** @param {{run: object, rows: import("./curves.js").Row[]}} props */
+function Facts({run, rows}) {
+  const facts = {
+    Step: run.steps ? `${run.step.toLocaleString("en-US")} of ${run.steps.toLocaleString("en-US")}` : run.step.toLocaleString("en-US"),
+    "Trained for": run.seconds && duration(run.seconds),
+    Speed: speed(rows) && `${number(Math.round(speed(rows)))} samples/s`,
+    Loss: typeof run.loss === "number" && number(run.loss),
+    "Held out": typeof run.heldout_loss === "number" && number(run.heldout_loss),
+  };
+  return html`<dl class="facts wide">${Object.entries(facts).filter(([, value]) => value).map(([name, value]) =>
+    html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+}
+
+/** The same seeds at every preview: the slider goes through the steps. */
+function Samples({run}) {
+  const {samples, name} = run;
+  const first = run.settings?.training?.preview_every;
+  if (!samples.length) return html`<p class="hint">The first samples are drawn ${first ? `after step ${first}` : "before long"}.</p>`;
+  return html`<${Player} count=${samples.length} labels=${samples.map(({step}) => `step ${step.toLocaleString("en-US")}`)} fps=${3}
+    label=${`Samples of ${name}`} follow>
+    ${(k) => html`<img class="pixels" src=${samples[k].url} alt=${`Samples at step ${samples[k].step}`} />`}
+  <//>`;
+}
+
+function Losses({rows}) {
+  const [log, setLog] = useState(false);
+  const curves = lossCurves(rows);
+  return html`<section class="surface block">
+    <div class="block-head"><h2>Loss</h2>
+      <label class="check"><input type="checkbox" class="switch" checked=${log}
+        onChange=${(event) => setLog(event.target.checked)} /> Logarithmic axis</label></div>
+    ${curves.length ? html`<${Chart} x=${{label: "step"}} y=${{label: "loss", log}} curves=${curves} />`
+      : html`<p class="hint">Nothing measured yet.</p>`}
+  </section>`;
+}
+
+function Levels({rows}) {
+  const curves = levelCurves(rows);
+  if (!curves.length) return html`<p class="hint">Measured on pictures that training never sees, now and then.</p>`;
+  return html`<${Chart} x=${{label: "time t"}} y=${{label: "loss"}} curves=${curves} />
+    <small>Always the same pictures and noise: t = 0 is the picture, t = 1 is noise.</small>`;
+}
