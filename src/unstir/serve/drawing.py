@@ -112,6 +112,8 @@ class Drawing:
         for job, rows in zip(jobs, parts, strict=True):
             if job["id"] in wanted:
                 pictures, made = _pictures(samples.images[rows]), recipes[rows]
+                if len(pictures) < len(made):  # points are one picture, all together
+                    made = [made[0] | {"n": len(made)}]
                 _hand_over(job, pictures, made, {"evaluations": samples.evaluations}, seconds, tell)
 
     def plot(self, jobs: list[Job], tell: Tell, wanted: Wanted) -> None:
@@ -279,9 +281,10 @@ class Watch:
         if now - self.showed < self.pause:
             return {}
         begun = time.monotonic()
-        count = min(rows.stop - rows.start, SHOWN, len(step.x_0))
+        most = SHOWN if self.pipe.config.kind == "image" else len(step.x_0)
+        count = min(rows.stop - rows.start, most)
         images = _pictures(self.pipe.decode(step.x_0[:count].float()))
-        found = {rows.start + k: _data_url(_webp(images[k]), "webp") for k in range(count)}
+        found = {rows.start + k: _data_url(_webp(image), "webp") for k, image in enumerate(images)}
         self.showed = time.monotonic()
         self.pause = max(EVERY, COST * (self.showed - begun))
         return found
@@ -315,11 +318,11 @@ def _hand_over(
     folder = Path(job["out"])
     items = []
     for k, image in enumerate(images):
-        recipe = recipes[min(k, len(recipes) - 1)]
+        recipe = recipes[k]
         again = {word: value for word, value in job["asked"]["settings"].items() if word != "n"}
         again |= {
-            word: recipe[word] for word in ("seed", "prompt", "label") if recipe.get(word) is not None
-        } | {"n": 1}
+            word: recipe[word] for word in ("seed", "prompt", "label", "n") if recipe.get(word) is not None
+        }
         items.append(_item(folder, k, image, recipe, {"settings": again}, seconds))
     tell({"done": job["id"], "items": items, "result": {**result, "seconds": seconds * len(images)}})
 
