@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, IncompatibleError
@@ -89,6 +88,7 @@ def _check(request: Restore) -> None:
 def _measurement(job: Job, pipe: Pipeline) -> tuple[np.ndarray, Operator]:
     """y, a picture or an array, and what it was made by."""
     from ..data.picture import ARRAYS, read_array
+    from ..pipeline.restoration import measured_channels
 
     if job.input.lower().endswith(ARRAYS):
         y = read_array(job.input, "input")
@@ -96,7 +96,7 @@ def _measurement(job: Job, pipe: Pipeline) -> tuple[np.ndarray, Operator]:
     found = job.read(job.input, "input")
     size = found.pixels.shape[:2]
     operator = _operator(job, size)
-    channels = _channels(operator, size, pipe)
+    channels = measured_channels(pipe, operator, size)
     if channels < pipe.config.size[0] and not found.grey:
         raise IncompatibleError(
             f"{job.input} is in colour, and what {operator.title} makes is grey",
@@ -104,28 +104,6 @@ def _measurement(job: Job, pipe: Pipeline) -> tuple[np.ndarray, Operator]:
             hint="give the grey picture that it made, or another operator=",
         )
     return job.converted(job.input, found, channels), operator
-
-
-def _channels(operator: Operator, size: tuple[int, ...], pipe: Pipeline) -> int:
-    """How many channels a picture y has, given those of x."""
-    if not _makes_pictures(operator):
-        raise IncompatibleError(
-            f"what {operator.title} makes is no picture",
-            field="input",
-            hint="give its numbers as an .npy file; simulate=1 writes one",
-        )
-    model = pipe.config.size[0]
-    for channels in (1, 3):
-        with suppress(IncompatibleError):  # of y with so many channels
-            if (operator.source((channels, *size)) or size)[0] == model:
-                return channels
-    return 1 if model == 1 else 3
-
-
-def _makes_pictures(operator: Operator) -> bool:
-    from ..operators import Phase, Sensing
-
-    return not isinstance(operator, (Phase, Sensing))
 
 
 def _operator(job: Job, size: tuple[int, ...]) -> Operator:
@@ -177,6 +155,8 @@ def _simulated(pipe: Pipeline, picture: np.ndarray, operator: Operator, request:
 
 def _shown(pipe: Pipeline, y: Tensor, operator: Operator) -> tuple[np.ndarray, np.ndarray | None]:
     """y as an array to restore from again and, where it is one, as pictures (1, H, W, C) to look at."""
-    pictures = _makes_pictures(operator)
+    from ..pipeline.restoration import makes_pictures
+
+    pictures = makes_pictures(operator)
     shown = pipe.data.decode(y[None]).movedim(1, -1).cpu().numpy() if pictures else None
     return y.cpu().numpy(), shown

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
@@ -28,7 +29,7 @@ from ..guidance.choice import choose
 from ..limits import LIMITS
 from ..model import Defaults
 from ..modules import twin
-from ..operators import Downsample, GaussianNoise, Mask, Measurement, Operator, PoissonNoise
+from ..operators import Downsample, GaussianNoise, Mask, Measurement, Operator, Phase, PoissonNoise, Sensing
 from ..operators.mask import Selection
 from ..rng import Rng
 from ..sampling import sample
@@ -42,7 +43,7 @@ from .latents import Told, mended, told
 if TYPE_CHECKING:
     from .base import Pipeline
 
-__all__ = ["Restored", "edit", "restore", "upscale"]
+__all__ = ["Restored", "edit", "makes_pictures", "measured_channels", "restore", "upscale"]
 
 SIDES = ("left", "right", "top", "bottom")
 GREY_LEVELS = 127.5
@@ -294,6 +295,31 @@ def _source(pipe: Pipeline, operator: Operator, known: Tensor) -> tuple[int, ...
             hint="give y as the operator makes it of a picture of the model's size",
         )
     return tuple(shape)
+
+
+def measured_channels(pipe: Pipeline, operator: Operator, size: tuple[int, ...]) -> int:
+    """How many channels a picture y of this size (H, W) has, given those of x.
+
+    Raises:
+        IncompatibleError: what the operator makes is no picture.
+    """
+    if not makes_pictures(operator):
+        raise IncompatibleError(
+            f"what {operator.title} makes is no picture",
+            field="input",
+            hint="give its numbers as an .npy file; simulate=1 writes one",
+        )
+    model = pipe.config.size[0]
+    for channels in (1, 3):
+        with suppress(IncompatibleError):  # of y with so many channels
+            if (operator.source((channels, *size)) or size)[0] == model:
+                return channels
+    return 1 if model == 1 else 3
+
+
+def makes_pictures(operator: Operator) -> bool:
+    """Whether y is one, too."""
+    return not isinstance(operator, (Phase, Sensing))
 
 
 def _check_range(operator: Operator, y: Tensor, shape: tuple[int, ...], std: float) -> None:

@@ -238,7 +238,7 @@ class Asks:
                 hint=did_you_mean(what, subjects, "subject"),
             )
         values, problems = check_schema(given, subjects[what], subjects[what], "")
-        refuse(problems)
+        refuse([replace(problem, field=f"settings.{problem.field}") for problem in problems])
         model = self._model(wish, ("generate",), "explain").name if wish.model else ""
         return Asked(kind="explain", lane="explain", model=model, values=values, more={"what": what})
 

@@ -167,7 +167,8 @@ class Drawing:
         begun, pipe = time.monotonic(), self._model(job)
         request: Any = config.build(job["kind"], job["asked"]["values"])
         channels = 1 if pipe.config.size[0] == 1 else 3
-        image = read_picture(job["files"]["image"], "inputs.image").of(channels)
+        picture = read_picture(job["files"]["image"], "inputs.image")
+        image = picture.of(channels)
         mask = None
         if "mask" in job["files"]:
             mask = read_mask(job["files"]["mask"], image.shape[:2])[0]
@@ -182,7 +183,8 @@ class Drawing:
                 from ..operators import Mask
 
                 operator = Mask(torch.from_numpy(~mask))
-            plan = restoration.restore(pipe, image, operator, request.std, request.peak, None, wish)
+            y = picture.of(restoration.measured_channels(pipe, operator, image.shape[:2]))
+            plan = restoration.restore(pipe, y, operator, request.std, request.peak, None, wish)
         watch = Watch(pipe, jobs, [slice(0, request.n)], tell, wanted, steps=len(plan.plan.nodes) - 1)
         drawn = replace(plan, wish=replace(plan.wish, on_step=watch)).draw()
         named = {role: download_name(name) for role, name in job["asked"]["inputs"].items()}

@@ -45,7 +45,6 @@ def summary(run: Path) -> dict[str, Any]:
     settings = settings_of_run(run)
     training = settings.get("training") or {}
     share = numbers.pop("progress")
-    ended = share is not None and share >= 0.999
     return {
         "name": run.name,
         **numbers,
@@ -55,7 +54,6 @@ def summary(run: Path) -> dict[str, Any]:
         "fraction": share,
         "data": _title((settings.get("data") or {}).get("source")),
         "task": settings.get("task", "generate"),
-        "ended": ended,
         "created": run.stat().st_mtime,
     }
 

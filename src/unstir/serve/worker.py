@@ -87,7 +87,8 @@ def _do(runner: Runner, jobs: list[dict[str, Any]], tell: Tell, wanted: Wanted) 
     told: set[str] = set()
 
     def report(message: Mapping[str, Any]) -> None:
-        told.update(str(message[word]) for word in ("done", "failed") if word in message)
+        if "progress" not in message:
+            told.update(message[word] for word in ("done", "failed") if word in message)
         tell(message)
 
     error: dict[str, Any] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -11,7 +12,7 @@ from pydantic import Field
 from ... import __version__, config
 from ..asks import HIDDEN, KINDS, public_schema
 from ..catalog import Missing, samples_of
-from ..messages import Id, Message, Models, Strict, Wish
+from ..messages import Id, Message, Models, Strict, Values, Wish
 from ..runs import metrics_of, run_path, runs_of, samples, settings_of_run, summary
 from ..store import decoded
 from .common import Served, done
@@ -22,6 +23,10 @@ router = APIRouter(prefix="/api", tags=["models"])
 
 PATIENCE = 60.0
 """Seconds in which an explanation is expected."""
+NEARLY = 0.99
+"""Share of a training from which on a run without a job counts as ended: budgets in time are not met exactly."""
+STATES = {"cancelled": "paused", "failed": "stopped"}
+"""What the end of its job means for a run."""
 Verb = Literal["sample", "edit", "upscale", "restore", "train", "evaluate", "explain"]
 
 
@@ -30,7 +35,7 @@ class Question(Strict):
 
     what: Annotated[str, Field(max_length=40, examples=["schedule"])]
     model: Annotated[str, Field(max_length=200)] | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: Values = Field(default_factory=dict)
     image: Id | None = None
 
 
@@ -137,13 +142,13 @@ async def report(name: str, core: Served) -> Response:
 
 
 def _training(core: Served) -> dict[str, tuple[str, str]]:
-    """{run: (job, state)} of what waits or is under way."""
-    query = "SELECT id, state, asked FROM jobs WHERE kind = 'train' AND state IN ('queued', 'running')"
+    """{run: (job, state)} of the newest job of each run."""
+    query = "SELECT id, state, asked FROM jobs WHERE kind = 'train' ORDER BY number"
     return {decoded(row["asked"])["more"]["run"]: (row["id"], row["state"]) for row in core.store.rows(query)}
 
 
-def _run(path: Any, jobs: dict[str, tuple[str, str]]) -> dict[str, Any]:
+def _run(path: Path, jobs: dict[str, tuple[str, str]]) -> dict[str, Any]:
     told = summary(path)
-    job, state = jobs.get(path.name, (None, "done" if told.pop("ended") else "paused"))
-    told.pop("ended", None)
-    return told | {"job": job, "state": state}
+    job, state = jobs.get(path.name, (None, "done" if (told["fraction"] or 0) > NEARLY else "cancelled"))
+    active = state in ("queued", "running")
+    return told | {"job": job if active else None, "state": STATES.get(state, state)}
