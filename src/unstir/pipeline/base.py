@@ -424,7 +424,9 @@ class Pipeline:
         x = process.prior(shape, keys.fork("prior"), torch.float32, self.device)
         frames: list[tuple[np.ndarray, np.ndarray]] = []
 
-        def decoded(x: Tensor) -> np.ndarray:  # all of the batch: a learned decoder's kernels depend on its size too
+        def decoded(
+            x: Tensor,
+        ) -> np.ndarray:  # all of the batch: a learned decoder's kernels depend on its size too
             return self.decode(x, data_shape, chosen.decoder)[:count]
 
         def see(step: Step) -> None:

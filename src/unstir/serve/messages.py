@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from abc import ABC
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
     "Board",
@@ -22,18 +24,34 @@ __all__ = [
 ]
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", examples=["5f0c3ad1b2e497c86a10de27"])]
+DEEPEST = 32
+"""Levels of lists and objects in what comes in."""
 
 
-class Message(BaseModel):
+def _is_within(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels >= 0 and all(_is_within(one, levels - 1) for one in inner)
+
+
+class Message(BaseModel, ABC):
     """Whatever is said; what is written below a field tells OpenAPI what it is."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class Strict(Message):
-    """What comes in: nothing but what is known."""
+class Strict(Message, ABC):
+    """What comes in: nothing but what is known, and what can be said again."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _can_be_said(cls, value: Any) -> Any:
+        """No deeper than can be walked, of numbers and letters that exist."""
+        if not _is_within(value, DEEPEST):
+            raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+        json.dumps(value, allow_nan=False, ensure_ascii=False, default=lambda _: None).encode()
+        return value
 
 
 class Wish(Strict):

@@ -34,7 +34,9 @@ router = APIRouter(prefix="/api", tags=["files"])
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".txt", ".jsonl", ".csv")
 """Of the files of a data set."""
-PART = re.compile(r"[^\x00-\x1f/\\:*?\"<>|]{1,200}")
+PART = re.compile(r"[^\x00-\x1f/\\:*?\"<>|]+")
+LONGEST_PART = 200
+"""Bytes of a name, which leaves some for those of temporary files."""
 DEEPEST = 8
 MAX_RECIPE = 2**20
 DRAFT = Annotated[str, InPath(pattern=r"^[a-z0-9-]{1,32}$")]
@@ -64,9 +66,9 @@ class Draft(Strict):
     value: Annotated[Any, Field(examples=[{"prompt": "red heart"}])] = None
 
 
-async def keep(core: Core, content: bytes) -> dict[str, Any]:
+async def keep(core: Core, content: bytes, field: str = "body") -> dict[str, Any]:
     """Stores a picture and says what it is; raises DataError where it is none."""
-    about = looked_at(content)
+    about = looked_at(content, field)
     name = jobs.new_id()
     write_atomic(core.settings.files / name, content)
     row = (name, json.dumps(about), len(content), time.time())
@@ -74,7 +76,7 @@ async def keep(core: Core, content: bytes) -> dict[str, Any]:
     return {"id": name, "bytes": len(content), **about}
 
 
-def looked_at(content: bytes) -> dict[str, Any]:
+def looked_at(content: bytes, field: str = "body") -> dict[str, Any]:
     """What the head of a picture says; its pixels are for the workers."""
     hint = "accepted: PNG, JPEG and WebP"
     try:
@@ -85,9 +87,9 @@ def looked_at(content: bytes) -> dict[str, Any]:
                 kind = str(picture.format)
                 text = picture.info.get("unstir")  # `picture.text` would read all pixels
     except Exception as error:  # Pillow has many ways to say so
-        raise DataError("this is no picture that can be read", field="body", hint=hint) from error
+        raise DataError("this is no picture that can be read", field=field, hint=hint) from error
     if width * height > LIMITS.pixels:
-        raise DataError(f"{width}x{height} pixels", field="body", hint=f"at most {LIMITS.pixels:,} are read")
+        raise DataError(f"{width}x{height} pixels", field=field, hint=f"at most {LIMITS.pixels:,} are read")
     recipe = _recipe(text)
     command = None
     if recipe is not None:
@@ -196,11 +198,11 @@ async def add(
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, content)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path!r} cannot be a file's name: {error}", field="path", hint="rename it"
-        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path!r}: {error.strerror}", field="path", hint="rename it") from None
+    if target.is_dir():
+        raise ConfigError(f"{path!r} is a folder", field="path", hint="rename it")
+    write_atomic(target, content)
     return {"id": dataset, "name": row["name"], **_counted(folder)}
 
 
@@ -208,6 +210,7 @@ def _parts(path: str) -> list[str]:
     """The names of folders and file; raises ConfigError for any that could lead elsewhere."""
     parts = path.split("/")
     fine = all(PART.fullmatch(part) and not part.startswith(".") and part == part.strip() for part in parts)
+    fine &= all(len(part.encode()) <= LONGEST_PART for part in parts)
     if not fine or len(parts) > DEEPEST or not path.lower().endswith(ENDINGS):
         raise ConfigError(
             f"{path!r} is no name for a file of a data set",

@@ -12,7 +12,7 @@ from pydantic import Field
 from ... import __version__, config
 from ..asks import HIDDEN, KINDS, public_schema
 from ..catalog import Missing, samples_of
-from ..messages import Id, Message, Models, Strict, Values, Wish
+from ..messages import Id, Message, Models, Strict, Wish
 from ..runs import metrics_of, run_path, runs_of, samples, settings_of_run, summary
 from ..store import decoded
 from .common import Served, done
@@ -35,7 +35,7 @@ class Question(Strict):
 
     what: Annotated[str, Field(max_length=40, examples=["schedule"])]
     model: Annotated[str, Field(max_length=200)] | None = None
-    settings: Values = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
     image: Id | None = None
 
 

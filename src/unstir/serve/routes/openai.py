@@ -11,6 +11,7 @@ import io
 import re
 import secrets
 import time
+from abc import ABC
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,7 +69,7 @@ A = TypeVar("A", bound=Message)
 
 
 # -- what is asked -----------------------------------------------------------------------------------------
-class Ask(Strict):
+class Ask(Strict, ABC):
     """What all three take."""
 
     model: Annotated[str, Field(max_length=200)] | None = None
@@ -89,7 +90,7 @@ class Ask(Strict):
     guidance: float | None = None
 
 
-class Prompted(Ask):
+class Prompted(Ask, ABC):
     prompt: Annotated[str, Field(max_length=32_000)]
     """For a model without captions the name of a class; empty: anything."""
     quality: Literal["auto", "standard", "medium", "low", "high", "hd"] | None = None
@@ -273,7 +274,7 @@ async def _form(request: Request, kind: type[A]) -> A:
 
 async def _kept(core: Core, ask: Edit | Variation) -> str:
     """The id of the picture, uploaded; raises ConfigError where another size is wanted of it."""
-    found = await keep(core, ask.image)
+    found = await keep(core, ask.image, "image")
     size = f"{found['width']}x{found['height']}"
     if ask.size not in (None, "auto", size):
         raise ConfigError(
@@ -286,10 +287,10 @@ async def _kept(core: Core, ask: Edit | Variation) -> str:
 
 def _hole(content: bytes, most: int) -> bytes | None:
     """A mask of our kind, white where this one is transparent; None: nowhere."""
-    about = looked_at(content)
+    about = looked_at(content, "mask")
     if about["width"] * about["height"] > most:
         raise DataError(
-            f"{about['width']}x{about['height']} pixels", field="image", hint=f"at most {most:,} are accepted"
+            f"{about['width']}x{about['height']} pixels", field="mask", hint=f"at most {most:,} are accepted"
         )
     try:
         with Image.open(io.BytesIO(content)) as picture:
@@ -298,7 +299,7 @@ def _hole(content: bytes, most: int) -> bytes | None:
             alpha = ImageOps.exif_transpose(picture).convert("RGBA").getchannel("A")
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(
-            f"the picture is damaged: {error}", field="image", hint="accepted: PNG, JPEG and WebP"
+            f"the picture is damaged: {error}", field="mask", hint="accepted: PNG, JPEG and WebP"
         ) from None
     hole = alpha.point([255] * 128 + [0] * 128)
     buffer = io.BytesIO()

@@ -176,18 +176,23 @@ export function draft(name, initial) {
   const kept = signal(stored.value);
   drafts.set(name, kept);
 
+  const begun = stored.at; // what the page fills in by itself while it waits for the server does not count
   let timer = null;
   let quiet = true; // what is read is not written back
+  const send = () => put(`/api/drafts/${name}`, {value: stored}).catch(() => {});
   kept.subscribe((value) => {
     if (quiet) return;
     stored = {at: Date.now(), value};
     localStorage.setItem(place, JSON.stringify(stored));
     clearTimeout(timer);
-    timer = setTimeout(() => put(`/api/drafts/${name}`, {value: stored}).catch(() => {}), 600);
+    timer = setTimeout(send, 600);
   });
   quiet = false;
   get(`/api/drafts/${name}`).then(({value}) => {
-    if (!value || !(value.at > stored.at)) return;
+    const at = value?.at ?? 0;
+    if (at < begun) send(); // typed shortly before a reload, or while the server was away
+    if (at <= begun) return;
+    clearTimeout(timer);
     quiet = true;
     stored = value;
     kept.value = value.value;

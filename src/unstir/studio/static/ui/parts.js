@@ -1,6 +1,6 @@
 /** The small parts that every screen is made of. */
 
-import {html, useEffect, useId, useRef, useState} from "./html.js";
+import {html, useId, useLayoutEffect, useRef, useState} from "./html.js";
 import {Icon} from "./icons.js";
 import {models} from "../state.js";
 
@@ -40,7 +40,8 @@ export function Fault({error, ...rest}) {
 export function Dialog({title, onClose, wide = false, children, ...rest}) {
   const ref = useRef(null);
   const heading = useId();
-  useEffect(() => {
+  // closed while it is still there, so that the focus goes back to where it was
+  useLayoutEffect(() => {
     const dialog = ref.current;
     dialog.showModal();
     return () => dialog.close();
