@@ -75,11 +75,6 @@ def launch(pairs: dict[str, str], quiet: bool, *, show: bool = False, **given: A
     tell = partial(say, quiet=quiet)
 
     def started(address: str) -> None:
-        if settings.studio:
-            tell("the page opens with this link, once; Ctrl-C ends it")
-        else:
-            tell(f"models   {', '.join(settings.models)}")
-            tell(f"token    in {settings.folder / 'token'}: send it as Authorization: Bearer TOKEN")
         typer.echo(address)
         if show:
             webbrowser.open(address)

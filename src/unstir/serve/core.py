@@ -28,7 +28,7 @@ from .settings import Settings
 from .store import KEPT_EVENTS, Store
 from .views import Views
 
-__all__ = ["Core"]
+__all__ = ["Core", "InUse"]
 
 T = TypeVar("T")
 _log = logging.getLogger("unstir.serve")
@@ -41,11 +41,15 @@ UNDO = 3600.0
 """Seconds for which a deleted picture can be brought back."""
 
 
+class InUse(CheckpointError):
+    """Another server keeps its things in the same folder."""
+
+
 class Core:
     """Everything behind the HTTP.
 
     Raises:
-        CheckpointError: the folder is another server's, or cannot be written.
+        CheckpointError: the folder cannot be written; InUse: it is another server's.
     """
 
     def __init__(self, settings: Settings, builtin: tuple[str, ...] = ()) -> None:
@@ -60,7 +64,10 @@ class Core:
                     hint="choose another folder=",
                 ) from None
         self._lock = Lock(settings.folder / "lock")
-        self._lock.__enter__()
+        try:
+            self._lock.__enter__()
+        except CheckpointError as error:
+            raise InUse(error.message, field="folder", hint="stop it, or choose another folder=") from None
         self.token = settings.token or self._kept_token()
         self.catalog = Catalog(settings.models, settings.runs, shipped=settings.studio)
         self.store = Store(settings.state)

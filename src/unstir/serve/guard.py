@@ -24,6 +24,7 @@ from .settings import Settings
 __all__ = ["COOKIE", "Guard", "require_safe"]
 
 COOKIE = "unstir"
+"""What cookies of ours begin with; browsers send those of every port, so each server has a name of its own."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 OPEN = frozenset(("/live", "/ready"))
 """Paths of no secrets."""
@@ -125,10 +126,10 @@ class Guard:
         shown = [value[7:] for value in headers.get("authorization", []) if value[:7].lower() == "bearer "]
         for cookies in headers.get("cookie", []):
             try:
-                found = SimpleCookie(cookies).get(COOKIE)
+                found = SimpleCookie(cookies)
             except CookieError:
                 continue
-            shown += [found.value] if found else []
+            shown += [cookie.value for name, cookie in found.items() if name.startswith(COOKIE)]
         return any(hmac.compare_digest(word.encode(), self.token.encode()) for word in shown)
 
 

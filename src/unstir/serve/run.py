@@ -12,13 +12,17 @@ from types import FrameType
 import uvicorn
 
 from ..errors import ConfigError
+from ..files import write_atomic
 from .app import make_app
-from .core import Core
+from .core import Core, InUse
 from .guard import require_safe
 from .routes.page import new_link
 from .settings import Settings
 
 __all__ = ["run"]
+
+ADDRESS = "address"
+"""The file in a server's folder that says where it answers."""
 
 
 class Server(uvicorn.Server):
@@ -57,12 +61,20 @@ def run(
         ConfigError: the port is taken, or strangers could get in.
     """
     require_safe(settings)
+    try:
+        core = Core(settings, builtin)
+    except InUse:
+        if not (settings.studio and (link := _link_of_running(settings))):
+            raise
+        say("it runs already; this link opens its page, once")
+        started(link)
+        return
     place = _bound(settings)
-    core = Core(settings, builtin)
     served, app = make_app(core)
     host, port = place.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     base = f"http://{shown}:{port}"
+    write_atomic(settings.folder / ADDRESS, base.encode())
     config = uvicorn.Config(
         served,
         log_config=None,
@@ -81,11 +93,29 @@ def run(
     async def serve() -> None:
         await core.start()
         loop = asyncio.get_running_loop()
+        if settings.studio:
+            say("the page opens with this link, once; Ctrl-C ends it")
+        else:
+            say(f"models   {', '.join(settings.models)}")
+            say(f"token    in {settings.folder / 'token'}: send it as Authorization: Bearer TOKEN")
         loop.call_soon(started, new_link(app, base) if settings.studio else base)
         await server.serve(sockets=[place])
 
     with suppress(KeyboardInterrupt):  # it was asked to stop, and did
         asyncio.run(serve())
+
+
+def _link_of_running(settings: Settings) -> str | None:
+    """A link to the studio that has this folder, by the token that lies in it; None: there is no asking it."""
+    import httpx
+
+    try:
+        base, token = ((settings.folder / file).read_text().strip() for file in (ADDRESS, "token"))
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = httpx.post(f"{base}/api/link", headers=headers, timeout=5, trust_env=False)
+        return str(answer.raise_for_status().json()["link"])
+    except (OSError, httpx.HTTPError, ValueError, KeyError):
+        return None
 
 
 def _bound(settings: Settings) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from typing import Any
@@ -32,14 +33,21 @@ async def enter(request: Request, core: Served, code: str = "") -> Response:
     """Changes the code of the printed link for a cookie, once."""
     known = getattr(request.app.state, "code", None)
     if known is None or not hmac.compare_digest(code.encode(), known.encode()):
-        hint = "start unstir studio again, or run: unstir studio --link"
+        hint = "run unstir studio again, in the same place: it prints another one for the studio that runs"
         return answer(
             401, {"code": "token", "message": "this link was used already", "field": "code", "hint": hint}
         )
     request.app.state.code = None
     response = RedirectResponse("/", 303)
-    response.set_cookie(COOKIE, core.token, max_age=YEAR, httponly=True, samesite="strict")
+    name = f"{COOKIE}-{hashlib.sha256(core.token.encode()).hexdigest()[:8]}"
+    response.set_cookie(name, core.token, max_age=YEAR, httponly=True, samesite="strict")
     return response
+
+
+@router.post("/api/link")
+async def link(request: Request) -> dict[str, str]:
+    """Another link, for who has the token; the last one is void."""
+    return {"link": new_link(request.app, str(request.base_url).rstrip("/"))}
 
 
 class Files(StaticFiles):

@@ -90,7 +90,7 @@ function App() {
   const {screen} = route.value;
   useEffect(() => { document.title = `${title(screen)} · unstir`; }, [screen]);
   if (info.value?.denied) return html`<${Empty} icon="lock" title="This page needs its key">
-    <p>Open the link that <code>unstir studio</code> printed when it started.</p><//>`;
+    <p>Open the link that <code>unstir studio</code> printed when it started. It works once: run <code>unstir studio</code> again in the same place and it prints another.</p><//>`;
   return html`<${Header} screen=${screen} /><${Banner} />
     <main id="main" tabIndex="-1">
       ${SCREENS.includes(screen) ? html`<${Screen} key=${screen} name=${screen} />`
