@@ -67,7 +67,7 @@ class Server:
         self.address = self.lines.get(timeout=SOON)
         if not self.address.startswith("http"):
             raise AssertionError(f"it did not start: {self.log()}")
-        self.port = int(self.address.split(":")[2].split("/")[0])
+        self.port = int(self.address.split("/")[2].rpartition(":")[2])
         token = TOKEN if not words else (folder / "token").read_text().strip()
         self.client = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}",
@@ -189,9 +189,11 @@ async def done(client: httpx.AsyncClient, name: str, seconds: float = SOON) -> d
 
 
 # -- below HTTP --------------------------------------------------------------------------------------------
-def raw(port: int, request: bytes, seconds: float = SOON) -> tuple[int, dict[str, str], bytes]:
+def raw(
+    port: int, request: bytes, seconds: float = SOON, host: str = "127.0.0.1"
+) -> tuple[int, dict[str, str], bytes]:
     """(status, headers, body) of a request sent as it is; no client makes it any better. 0: no answer."""
-    with socket.create_connection(("127.0.0.1", port), seconds) as connection:
+    with socket.create_connection((host, port), seconds) as connection:
         with suppress(ConnectionError):
             connection.sendall(request)
         received = b""

@@ -67,8 +67,8 @@ def test_a_page_hears_of_a_job_its_pictures_and_how_far_it_is(shared: Server) ->
     eventually(lambda: page.states(job)[-1:] == ["done"])
     # a move is told as the job is then: quick ones may be told as the next
     assert [state for state in ("queued", "running", "done") if state in page.states(job)] == page.states(job)
-    (item,) = [data for kind, data, _ in page.heard if kind == "item"]
-    assert item["item"]["job"] == job
+    item = eventually(lambda: [data["item"] for kind, data, _ in page.heard if kind == "item"])
+    assert [it["job"] for it in item] == [job]
     progress = [data for kind, data, _ in page.heard if kind == "progress" and data["id"] == job]
     assert progress
     assert progress[0]["progress"] == {"step": 1, "steps": 2, "fraction": 0.5, "n": 1}

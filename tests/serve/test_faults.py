@@ -266,6 +266,15 @@ def test_a_client_that_leaves_changes_nothing(shared: Server) -> None:
     assert len(shared.client.get("/api/jobs?limit=500").json()["jobs"]) == before + 1
 
 
+def test_a_job_that_only_its_client_waits_for_ends_when_it_leaves(shared: Server) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        shared.client.post("/v1/images/generations", json={"prompt": "sleep 60"}, timeout=0.5)
+    job = shared.client.get("/api/jobs?limit=1").json()["jobs"][0]
+    assert job["settings"]["prompt"] == "sleep 60"
+    assert shared.ended(job["id"], 5)["state"] == "cancelled"
+    assert shared.ended(shared.submit(sample()))["state"] == "done"
+
+
 # -- no room -----------------------------------------------------------------------------------------------
 
 

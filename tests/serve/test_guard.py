@@ -196,6 +196,12 @@ def test_every_route_lets_in_whom_it_should(studio: Server, routes: list[tuple[s
                 )
 
 
+def test_its_own_page_is_no_stranger(studio: Server) -> None:
+    own = f"Origin: http://127.0.0.1:{studio.port}"
+    for site in ("same-origin", "none"):
+        assert ask(studio, "GET", "/api/boards", GOOD, own, f"Sec-Fetch-Site: {site}")[0] == 200
+
+
 def test_the_whole_matrix(studio: Server) -> None:
     """Each name, each origin, each way to show a token, on a route that reads and one that writes."""
     own = studio.port
@@ -257,6 +263,26 @@ def test_a_server_behind_a_proxy_knows_the_name_it_was_told(tmp_path: Path) -> N
             == 200
         )
         assert ask(running, "GET", "/api/boards", GOOD, host="other.example")[0] == 421
+
+
+def test_on_every_address_only_known_names_are_answered(tmp_path: Path) -> None:
+    with server(tmp_path / "served", host="0.0.0.0", hosts=["192.168.0.7"]) as running:
+        for host, status in (
+            ("127.0.0.1", 200),
+            ("192.168.0.7", 200),
+            ("192.168.0.8", 421),
+            ("0.0.0.0", 421),
+        ):
+            assert ask(running, "GET", "/api/boards", GOOD, host=host)[0] == status, host
+        assert ask(running, "GET", "/api/boards", host="192.168.0.7")[0] == 401
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="no IPv6 on this machine")
+def test_ipv6_is_served(tmp_path: Path) -> None:
+    with server(tmp_path / "served", host="::1") as running:
+        assert running.address == f"http://[::1]:{running.port}"
+        head = f"GET /api/boards HTTP/1.1\r\nHost: [::1]:{running.port}\r\n{GOOD}\r\n\r\n"
+        assert raw(running.port, head.encode(), host="::1")[0] == 200
 
 
 def test_without_a_token_the_other_doors_stay_shut(tmp_path: Path) -> None:

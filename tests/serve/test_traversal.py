@@ -207,6 +207,7 @@ PARAMETERS: dict[str, Ask] = {
             ("GET", "/api/runs/run/samples/{}", None),
             ("GET", "/api/runs/{}/report", None),
             ("GET", "/api/schema/{}", None),
+            ("GET", "/api/models/{}/sheet", None),
             ("GET", "/v1/models/{}", None),
         )
     },

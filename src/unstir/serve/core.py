@@ -9,7 +9,7 @@ import math
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +35,8 @@ _log = logging.getLogger("unstir.serve")
 
 TICK = 0.25
 """Seconds between two looks at deadlines."""
+LOOK = 1.0
+"""Seconds between two looks for new models."""
 SWEEP = 60.0
 """Seconds between two clean-ups."""
 UNDO = 3600.0
@@ -83,6 +85,7 @@ class Core:
         self.begun = time.monotonic()
         self.draining = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._models: list[tuple[str, float]] | None = None
 
     def _kept_token(self) -> str:
         path = self.settings.folder / "token"
@@ -97,7 +100,8 @@ class Core:
         if left:
             _log.info("%d jobs of the last server go back into the queue", len(left))
         self._remove_orphans()
-        self._tasks = [asyncio.create_task(work()) for work in (self._tick, self._sweep)]
+        order = ((TICK, self._end_overdue), (LOOK, self._tell_of_models), (SWEEP, self.clean_up))
+        self._tasks = [asyncio.create_task(self._every(seconds, work)) for seconds, work in order]
         for lane in self.lanes.values():
             lane.news.set()
             self._tasks.append(asyncio.create_task(self._keep(lane)))
@@ -109,10 +113,7 @@ class Core:
                 await lane.run()
             except Exception:
                 _log.exception("lane %s", lane.name)
-                with suppress(UnstirError):
-                    await lane.lost("met a fault of unstir", blameless=False)
-                await asyncio.sleep(1)
-                lane.news.set()
+                await lane.reset()
 
     async def stop(self) -> None:
         """Let running jobs end for a while, put the others back, and let go of everything."""
@@ -125,7 +126,8 @@ class Core:
         await asyncio.gather(*(lane.stop() for lane in self.lanes.values()))
         await asyncio.sleep(0.05)
         for lane in self.lanes.values():
-            await lane.lost("", blameless=True)
+            with suppress(UnstirError):  # the next server finds what the disk did not take
+                await lane.lost("", blameless=True)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -226,24 +228,30 @@ class Core:
         self.hub.say("progress", {"id": job, "progress": told, "previews": message.get("previews")})
 
     # -- keeping order -------------------------------------------------------------------------------------
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK)
-            late = "SELECT 1 FROM jobs WHERE state IN ('queued', 'running') AND deadline < ?"
-            if self.store.value(late, time.time()) is None:
-                continue
-            for job, _ in await self.write(jobs.overdue):
-                for lane in self.lanes.values():
-                    if job in lane.running and job not in lane.unwanted:
-                        await lane.cancel(job, "deadline")
-
-    async def _sweep(self) -> None:
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """A fault, as of a full disk, must not be its end."""
         while True:
             try:
-                await self.clean_up()
+                await work()
             except Exception:
-                _log.exception("clean-up")
-            await asyncio.sleep(SWEEP)
+                _log.exception("what is done every %s s", seconds)
+                await asyncio.sleep(1)
+            await asyncio.sleep(seconds)
+
+    async def _end_overdue(self) -> None:
+        late = "SELECT 1 FROM jobs WHERE state IN ('queued', 'running') AND deadline < ?"
+        if self.store.value(late, time.time()) is None:
+            return
+        for job, _ in await self.write(jobs.overdue):
+            for lane in self.lanes.values():
+                if job in lane.running and job not in lane.unwanted:
+                    await lane.cancel(job, "deadline")
+
+    async def _tell_of_models(self) -> None:
+        """A training has a model once it has stored one; runs come and go by other hands as well."""
+        before, self._models = self._models, [(each.name, each.created) for each in self.catalog.models()]
+        if before not in (None, self._models):
+            self.hub.say("models", {})
 
     async def clean_up(self) -> None:
         """Forget what nobody can want back: deleted pictures, the oldest beyond the quota, lonely uploads, old news."""

@@ -22,6 +22,7 @@ from PIL import Image
 
 from .. import config
 from ..command import remake
+from ..data.items import printable
 from ..data.picture import read_mask, read_picture
 from ..files import write_atomic
 from ..modalities.image import encode_png, single_recipes
@@ -216,9 +217,7 @@ class Drawing:
         )
         report = describe(train, heldout, find_repeats(train, heldout))
         sheet = encode_png(contact_sheet(train)[None]) if train.info.kind == "image" else None
-        problems = [fault._asdict() for fault in train.items.bad[:100]]
-        for problem in problems:
-            problem["path"] = Path(str(problem["path"])).name
+        problems = [fault._asdict() | {"path": printable(fault.path)} for fault in train.items.bad[:100]]
         result: dict[str, Any] = {"report": report, "lines": describe_lines(report), "problems": problems}
         result |= {"sheet": _data_url(sheet, "png") if sheet else None, "seconds": time.monotonic() - begun}
         tell({"done": job["id"], "items": [], "result": result})

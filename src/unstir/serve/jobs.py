@@ -36,6 +36,7 @@ __all__ = [
     "overdue",
     "recover",
     "release",
+    "running",
     "submit",
 ]
 
@@ -292,12 +293,15 @@ def crashed(db: sqlite3.Connection, jobs: Iterable[tuple[str, int]], reason: str
         fail(db, job, attempt, error)
 
 
+def running(db: sqlite3.Connection, lane: Lane | None = None) -> list[tuple[str, int]]:
+    """What is under way, in one lane or in all: (job, attempt)."""
+    query = "SELECT id, attempt FROM jobs WHERE state = 'running' AND lane = coalesce(?, lane)"
+    return [(row["id"], row["attempt"]) for row in db.execute(query, (lane,))]
+
+
 def recover(db: sqlite3.Connection) -> list[str]:
     """At the start of a server: what the last one left running goes back into the queue, as nobody's fault."""
-    left = [
-        (row["id"], row["attempt"])
-        for row in db.execute("SELECT id, attempt FROM jobs WHERE state = 'running'")
-    ]
+    left = running(db)
     release(db, left)
     return [job for job, _ in left]
 
@@ -308,10 +312,10 @@ def overdue(db: sqlite3.Connection) -> list[tuple[str, int]]:
     late = db.execute(
         "SELECT id, attempt, state FROM jobs WHERE state IN ('queued', 'running') AND deadline < ?", (now,)
     )
-    running = []
+    still = []
     for row in late.fetchall():
         if row["state"] == "running":
-            running.append((row["id"], row["attempt"]))
+            still.append((row["id"], row["attempt"]))
             continue
         error = {"code": "deadline", "message": "its deadline passed while it waited", "field": "deadline"}
         db.execute(
@@ -319,4 +323,4 @@ def overdue(db: sqlite3.Connection) -> list[tuple[str, int]]:
             (json.dumps(error | {"hint": "allow more seconds"}), now, row["id"]),
         )
         event(db, "job", row["id"])
-    return running
+    return still

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
+from ..errors import UnstirError
 from . import jobs
 from .jobs import Claimed
 from .settings import Settings
@@ -34,7 +35,7 @@ LINE = 2**26
 TRIES = 3
 """Workers that do not get ready, after which the jobs that wait are told."""
 AGAIN = 1.0
-"""Seconds before a worker is started again that did not get ready."""
+"""Seconds before what failed is tried again: a worker to get ready, the store to be written."""
 
 Files: TypeAlias = Callable[[Claimed], Mapping[str, Any]]
 
@@ -121,6 +122,10 @@ class Lane(ABC):
         """Ask for the end of a running job."""
 
     @abstractmethod
+    async def kill(self) -> None:
+        """End the process at once, if there is one."""
+
+    @abstractmethod
     async def stop(self) -> None:
         """End the process; what it was doing goes back into the queue."""
 
@@ -166,6 +171,17 @@ class Lane(ABC):
         else:
             self.crashes += 1
             await self.write(lambda db: jobs.crashed(db, left, reason))
+        self.news.set()
+
+    async def reset(self) -> None:
+        """After a fault of ours, as with a full disk: a new process, and its jobs again, once that can be written."""
+        await self.kill()
+        reason = "was ended for a fault of unstir"
+        while not self.stopping:
+            await asyncio.sleep(AGAIN)
+            with suppress(UnstirError):
+                await self.write(lambda db: jobs.crashed(db, jobs.running(db, self.name), reason))
+                break
         self.news.set()
 
 
@@ -222,10 +238,10 @@ class Models(Lane):
             if line := await self.process.stdout.readline():
                 found: dict[str, Any] = json.loads(line)
                 return found
-        await self._kill()
+        await self.kill()
         return None
 
-    async def _kill(self) -> None:
+    async def kill(self) -> None:
         if self.process is not None and self.process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGKILL)  # Popen's own would reap it before asyncio does
@@ -269,12 +285,12 @@ class Models(Lane):
     async def _insist(self, job: str) -> None:
         if job in self.running and job in self.unwanted:
             self.replaced = True
-            await self._kill()
+            await self.kill()
 
     async def stop(self) -> None:
         self.stopping = True
         self.news.set()
-        await self._kill()
+        await self.kill()
 
 
 class Background(Lane):
@@ -349,6 +365,11 @@ class Background(Lane):
         if job in self.running and job in self.unwanted:
             self._signal(signal.SIGKILL)
 
+    async def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        if self.process is not None:
+            await self.process.wait()
+
     async def stop(self) -> None:
         self.stopping = True
         self.news.set()
@@ -356,7 +377,7 @@ class Background(Lane):
         if self.process is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.process.wait(), PATIENCE)
-        self._signal(signal.SIGKILL)
+        await self.kill()
 
 
 def _child_words() -> tuple[str, ...]:

@@ -146,14 +146,16 @@ async def boards(core: Served) -> Any:
 @router.post("/boards", status_code=201, response_model=Board)
 async def new_board(board: NewBoard, core: Served) -> Any:
     """A new board."""
-    if core.store.value("SELECT 1 FROM boards WHERE name = ?", board.name) is not None:
-        raise jobs.Conflict(
-            f"there is a board {board.name!r} already", field="name", hint="choose another name"
-        )
     name = jobs.new_id()
-    await core.write(
-        lambda db: db.execute("INSERT INTO boards VALUES (?, ?, ?)", (name, board.name, time.time()))
-    )
+
+    def work(db: Any) -> None:
+        if db.execute("SELECT 1 FROM boards WHERE name = ?", (board.name,)).fetchone() is not None:
+            raise jobs.Conflict(
+                f"there is a board {board.name!r} already", field="name", hint="choose another name"
+            )
+        db.execute("INSERT INTO boards VALUES (?, ?, ?)", (name, board.name, time.time()))
+
+    await core.write(work)
     return {"id": name, "name": board.name, "count": 0}
 
 

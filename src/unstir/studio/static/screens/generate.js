@@ -18,7 +18,8 @@ const SHAPES = ["3:2", "2:3", "4:3", "3:4", "16:9", "9:16", "2:1", "1:2"];
 
 function SizeField({model, value, onChange, flagged}) {
   const own = `${model.size[1]}x${model.size[0]}`;
-  const shapes = SHAPES.map((shape) => [shape, sizeFor(shape.split(":").map(Number), model)]);
+  const shapes = SHAPES.map((shape) => [shape, sizeFor(shape.split(":").map(Number), model)])
+    .filter(([, size]) => size !== own); // few pixels allow few shapes
   const known = value === null || shapes.some(([, size]) => size === value);
   const [custom, setCustom] = useState(false);
   const typed = custom || !known;

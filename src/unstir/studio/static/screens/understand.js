@@ -21,7 +21,9 @@ export default function Understand() {
   const subject = SUBJECTS.find((each) => each.what === what) ?? SUBJECTS[0];
   const list = useRef(null);
   useEffect(() => {
-    list.current.querySelector("[aria-current]").scrollIntoView({block: "nearest", inline: "center"});
+    // `scrollIntoView` would make the next Tab begin from here
+    const {offsetLeft, offsetWidth} = list.current.querySelector("[aria-current]");
+    list.current.scrollLeft = offsetLeft - list.current.offsetLeft - (list.current.clientWidth - offsetWidth) / 2;
   }, [subject]);
   return html`<div class="understand">
     <nav class="subjects" aria-label="Subjects" ref=${list}>

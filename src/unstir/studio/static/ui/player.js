@@ -1,6 +1,6 @@
 /** Frames played one after the other: play and pause, a slider to scrub, the keyboard. */
 
-import {html, useEffect, useRef, useState} from "./html.js";
+import {html, useEffect, useState} from "./html.js";
 import {Button} from "./parts.js";
 
 /** Whether the person asked for less movement. */
@@ -18,10 +18,9 @@ const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
  */
 export function Player({count, children, labels, fps = 12, label, autoplay = false, follow = false}) {
   const last = count - 1;
-  const [frame, setFrame] = useState(follow ? last : 0);
+  const [frame, setFrame] = useState(follow ? Infinity : 0); // Infinity: the last, whichever that is
   const [playing, setPlaying] = useState(autoplay && !still());
-  const atEnd = useRef(follow);
-  const shown = Math.min(atEnd.current && follow && !playing ? last : frame, last);
+  const shown = Math.min(frame, last);
 
   useEffect(() => {
     if (!playing || count < 2) return undefined;
@@ -39,13 +38,10 @@ export function Player({count, children, labels, fps = 12, label, autoplay = fal
 
   const seek = (to) => {
     setPlaying(false);
-    atEnd.current = to >= last;
-    setFrame(Math.max(0, Math.min(last, to)));
+    setFrame(follow && to >= last ? Infinity : Math.max(0, Math.min(last, to)));
   };
   const toggle = () => {
-    atEnd.current = false;
-    if (!playing && shown >= last) setFrame(0);
-    else setFrame(shown);
+    setFrame(!playing && shown >= last ? 0 : shown);
     setPlaying(!playing);
   };
   const onKeyDown = (event) => {

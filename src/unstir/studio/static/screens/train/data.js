@@ -97,9 +97,12 @@ export function DataReport({source}) {
   return html`<${Report} ...${live.result} />`;
 }
 
-/** @param {{report: object, problems: string[], sheet: string|null}} props */
-function Report({report, problems = [], sheet}) {
-  const {count, heldout, shape, classes = [], class_counts: counts = [], told, notes = []} = report;
+/** @typedef {{path: string, code: string, detail: string}} Unread  a file that could not be read */
+
+/** @param {{report: object, problems: Unread[], sheet: string|null}} props */
+function Report({report, problems: unread = [], sheet}) {
+  const {count, heldout, shape, classes = [], class_counts: counts = [], told, warnings = [], notes = []} = report;
+  const problems = [...unread.map(({path, detail}) => `${path}: ${detail}`), ...warnings];
   const most = Math.max(...counts, 1);
   const facts = [
     ["To learn from", count.toLocaleString("en-US")],
