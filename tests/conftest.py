@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-ORDER = ("contract", "analytic", "parity", "recipes", "faults", "docs")
+ORDER = ("contract", "analytic", "parity", "recipes", "serve", "browser", "faults", "docs")
 
 # Set before torch is imported, and inherited by every command the tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
