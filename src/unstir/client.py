@@ -24,7 +24,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from .errors import ConfigError, UnstirError
+from .errors import ConfigError, DataError, UnstirError
 from .files import write_atomic
 from .modalities.image import encode_png, single_name
 from .serve.messages import File, Item, Items, Job, Jobs, ModelInfo, Models, Progress
@@ -69,6 +69,10 @@ class Pictures(Sequence[Image.Image]):
     def __len__(self) -> int:
         return len(self.files)
 
+    def __repr__(self) -> str:
+        sizes = " ".join(dict.fromkeys(f"{item.width}x{item.height}" for item in self.items))
+        return f"<{len(self)} pictures {sizes} of {self.job.model or self.job.kind}>"
+
     def __getitem__(self, place: Any) -> Any:
         return self.images[place]
 
@@ -89,7 +93,9 @@ class Pictures(Sequence[Image.Image]):
     def _repr_png_(self) -> bytes:
         if len(self) == 1 or self.job.kind == "plot":  # whose first picture is the sheet
             return self.files[0]
-        return encode_png(np.stack([np.asarray(image.convert("RGB")) for image in self.images]))
+        recipe = json.loads(self.images[0].info.get("unstir") or "null")
+        sheet = np.stack([np.asarray(image.convert("RGB")) for image in self.images])
+        return encode_png(sheet, recipe and recipe | {"n": len(self)})
 
 
 class Client:
@@ -256,8 +262,14 @@ class Client:
         return self._ask("GET", f"/api/items/{_id(item)}/image").content
 
     def upload(self, picture: str | Path | bytes) -> File:
-        """A PNG, JPEG or WebP: its path, or its bytes."""
-        content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+        """A PNG, JPEG or WebP: its path, or its bytes; raises DataError where the file cannot be read."""
+        if isinstance(picture, bytes):
+            content = picture
+        else:
+            try:
+                content = Path(picture).expanduser().read_bytes()
+            except OSError as error:
+                raise DataError(f"cannot read {picture}: {error.strerror}", field="picture") from None
         return File.model_validate(self._ask("POST", "/api/files", content=content).json())
 
     def _id(self, picture: Source) -> str:
@@ -300,6 +312,8 @@ class Client:
                 answer = self._http.request(method, path, **what)
             except httpx.TransportError as error:
                 self._bear(error, since)
+            except ValueError as error:  # numbers that JSON has no word for
+                raise ConfigError(f"the settings cannot be sent: {error}", field="settings") from None
             else:
                 if not answer.is_error:
                     return answer

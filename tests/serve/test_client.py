@@ -135,8 +135,9 @@ def test_a_key_makes_one_job(client: Client) -> None:
         (lambda c: c.sample("emoji", label="cat"), IncompatibleError, "settings.label"),
         (lambda c: c.upload(b"no picture"), DataError, "body"),
         (lambda c: c.sample("emojy"), UnstirError, "model"),
+        (lambda c: c.sample("emoji", guidance=float("nan")), ConfigError, "settings"),
         (lambda c: c.sample("emoji", prompt="refuse"), ConfigError, "settings.prompt"),
-        (lambda c: c.edit("emoji", "0" * 24 + ".png"), FileNotFoundError, None),
+        (lambda c: c.edit("emoji", "0" * 24 + ".png"), DataError, "picture"),
     ],
 )
 def test_errors_are_those_of_the_library(client: Client, ask: Any, kind: Any, field: str | None) -> None:

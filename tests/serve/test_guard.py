@@ -190,7 +190,7 @@ def test_every_route_lets_in_whom_it_should(studio: Server, routes: list[tuple[s
     for method, path in harmless:
         for word, (line, good) in SHOWN.items():
             if good:
-                assert ask(studio, method, path, line)[0] in (200, 401 if path == "/enter" else 404, 404), (
+                assert ask(studio, method, path, line)[0] in (200, 303 if path == "/enter" else 404, 404), (
                     path,
                     word,
                 )
@@ -394,7 +394,8 @@ def test_the_link_lets_in_once(tmp_path: Path) -> None:
     with server(tmp_path / "served", studio=True, runs=str(tmp_path / "runs")) as running:
         path = running.address.partition(str(running.port))[2]
         assert path.startswith("/enter?code=")
-        assert ask(running, "GET", "/enter?code=wrong")[0] == 401
+        wrong = ask(running, "GET", "/enter?code=wrong")
+        assert (wrong[0], "set-cookie" in wrong[1]) == (303, False)  # the page says what to do
         assert ask(running, "GET", path, "Sec-Fetch-Site: cross-site")[0] == 403
         status, headers, _ = ask(running, "GET", path)
         assert (status, headers["location"]) == (303, "/")
@@ -402,8 +403,10 @@ def test_the_link_lets_in_once(tmp_path: Path) -> None:
         assert {"HttpOnly", "SameSite=strict"} <= {part.strip() for part in cookie.split(";")}
         assert ask(running, "GET", "/api/boards", f"Cookie: {cookie.partition(';')[0]}")[0] == 200
         again = ask(running, "GET", path)
-        assert again[0] == 401
-        assert "set-cookie" not in again[1]
+        assert (again[0], "set-cookie" in again[1]) == (303, False)
+        assert ask(running, "POST", "/api/link")[0] == 401
+        other = json.loads(ask(running, "POST", "/api/link", GOOD)[2])["link"]
+        assert "set-cookie" in ask(running, "GET", other.partition(str(running.port))[2])[1]
 
 
 def test_a_token_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ WORDS = {
 }
 """Settings of a server that are KEY=VALUE, and their types; room in GiB."""
 ROOM = ("memory", "outputs")
+MOST = {"port": 65535}
 
 
 def serve(arguments: Arguments = None, quiet: Quiet = False) -> None:
@@ -90,6 +91,9 @@ def _read(key: str, text: str) -> Any:
         value = kind(text)
     except ValueError:
         raise ConfigError(f"{key} is {text!r}", field=key, hint="give a number") from None
-    if kind is not str and not 0 <= value < 2**40:
-        raise ConfigError(f"{key} is {text}", field=key, hint="give a number, 0 or more")
+    most = MOST.get(key, 2**40)
+    if kind is not str and not 0 <= value <= most:
+        raise ConfigError(f"{key} is {text}", field=key, hint=f"accepted: 0 to {most:,}")
+    if kind is str and not value.strip():
+        raise ConfigError(f"{key}= is empty", field=key, hint="leave it out, or give a value")
     return value

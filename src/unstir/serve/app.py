@@ -76,7 +76,10 @@ def make_app(core: Core) -> tuple[ASGIApp, FastAPI]:
 
 def _fields(problems: Any) -> dict[str, Any]:
     """What pydantic found, in the words of every other error."""
-    places = [".".join(map(str, problem["loc"][1:])) or str(problem["loc"][0]) for problem in problems[:10]]
+    places = [
+        ".".join(str(part) for part in problem["loc"][1:] if isinstance(part, str)) or str(problem["loc"][0])
+        for problem in problems[:10]
+    ]
     lines = [f"{place}: {problem['msg']}" for place, problem in zip(places, problems, strict=False)]
     return {
         "code": "config",

@@ -15,7 +15,7 @@ from ..errors import ConfigError, IncompatibleError, did_you_mean
 from ..schema import Schema, check as check_schema, refuse
 from ..sizes import read_size
 from .catalog import Catalog, Missing, Model, require_task
-from .jobs import Asked
+from .jobs import Asked, Conflict
 from .messages import Wish
 from .settings import Settings
 from .store import Store
@@ -39,6 +39,8 @@ HIDDEN: Mapping[str, tuple[str, ...]] = {
 }
 """Settings that name files, or are the server's own business."""
 WEAKER = re.compile(r"unconditional|(attention|layers)(:[0-9, ]+)?")
+LARGER = 16
+"""Times the pixels of training that may be asked for at once: a model knows nothing of so large a whole."""
 CELLS = 100
 """Pictures of a plot, at most."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -71,7 +73,7 @@ class Asks:
         asked = KINDS[wish.kind](self, wish)
         return replace(
             asked,
-            settings=wish.settings,
+            settings=asked.settings or wish.settings,
             inputs={str(role): name for role, name in wish.inputs.items()},
             priority=wish.priority,
             deadline=None if wish.deadline is None else time.time() + wish.deadline,
@@ -180,12 +182,16 @@ class Asks:
         if self.catalog.runs is None:
             raise ConfigError("this server does not train", field="kind", hint="start unstir studio")
         given = dict(wish.settings)
-        resume, data, name = (given.pop(word, None) for word in ("resume", "data", "name"))
+        resume, data, name, _ = (given.pop(word, None) for word in ("resume", "data", "name", "data_name"))
         if resume is not None:
             if not (
                 NAME.fullmatch(str(resume)) and (self.catalog.runs / str(resume) / "config.yaml").is_file()
             ):
                 raise Missing(f"there is no run {resume!r}", field="settings.resume")
+            if resume in self._training():
+                raise Conflict(
+                    f"{resume} trains already", field="settings.resume", hint="pause it first: cancel its job"
+                )
             if any(isinstance(value, Mapping) for value in given.values()):
                 raise ConfigError(
                     "a group of settings",
@@ -204,15 +210,18 @@ class Asks:
                 f"{codec} is no autoencoder", field="settings.codec", hint="train one: task=autoencoder"
             )
         layers = [_source_layer(source)]
-        if (preset := given.pop("preset", None)) is not None:
+        preset = given.pop("preset", None)
+        if preset is not None and not source.startswith("points:"):  # presets are for pictures
             layers.append(config.read_preset(str(preset)))
         values = _checked("train", given, layers)
         if _mentions(values.get("text"), ("Pretrained", "MiniLM")):
             raise ConfigError("this encoder reads files", field="settings.text", hint="use text=transformer")
         if values.get("codec"):
             values["codec"] = str(self.catalog[values["codec"]].path)
-        run = self._free(str(name or self._title(data)))
-        return Asked(kind="train", lane="background", values=values, more={"run": run, "resume": False})
+        run, title = self._free(str(name or self._title(data))), self._uploaded(data)
+        settings = {**wish.settings, "name": run} | ({"data_name": title} if title else {})
+        more = {"run": run, "resume": False}
+        return Asked(kind="train", lane="background", settings=settings, values=values, more=more)
 
     def evaluate(self, wish: Wish) -> Asked:
         model = self._model(
@@ -252,17 +261,24 @@ class Asks:
         hint = "upload one, or take " + ", ".join(n for n in self.builtin if ":" not in n)
         raise Missing(f"there is no data set {name!r}", field="settings.data", hint=hint)
 
+    def _uploaded(self, data: Any) -> str | None:
+        """What an uploaded data set is called."""
+        found = self.store.value("SELECT name FROM datasets WHERE id = ?", str(data))
+        return None if found is None else str(found)
+
     def _title(self, data: Any) -> str:
-        title = self.store.value("SELECT name FROM datasets WHERE id = ?", str(data)) or str(data)
+        title = self._uploaded(data) or str(data)
         return re.sub(r"[^A-Za-z0-9._-]+", "-", title).strip("-._")[:48] or "run"
+
+    def _training(self) -> set[str]:
+        """The runs that wait, or are under way."""
+        query = "SELECT asked FROM jobs WHERE kind = 'train' AND state IN ('queued', 'running')"
+        return {json.loads(row["asked"])["more"]["run"] for row in self.store.rows(query)}
 
     def _free(self, name: str) -> str:
         """The name, or the first of NAME-2, NAME-3, ... that neither a folder nor a job in the queue has."""
         assert self.catalog.runs is not None
-        rows = self.store.rows(
-            "SELECT asked FROM jobs WHERE kind = 'train' AND state IN ('queued', 'running')"
-        )
-        taken = {json.loads(row["asked"])["more"]["run"] for row in rows}
+        taken = self._training()
         tries = (name if k == 1 else f"{name}-{k}" for k in range(1, 10_000))
         return next(n for n in tries if n not in taken and not (self.catalog.runs / n).exists())
 
@@ -293,7 +309,19 @@ class Asks:
             )
 
     def _size(self, model: Model, size: Any) -> tuple[int, int]:
-        return model.size if size is None else read_size(size)
+        """(height, width) that is asked for; raises ConfigError where the model would be lost in it."""
+        if size is None:
+            return model.size
+        height, width = read_size(size)
+        own_height, own_width = model.size
+        if height * width > LARGER * own_height * own_width:
+            side = round(LARGER**0.5)
+            raise ConfigError(
+                f"size is {width}x{height}, and {model.name} was trained on {own_width}x{own_height}",
+                field="settings.size",
+                hint=f"at most {LARGER} times its pixels, as {side * own_width}x{side * own_height}; then upscale it",
+            )
+        return height, width
 
     def _grown(self, kind: str, image: str, values: Mapping[str, Any]) -> tuple[int, int]:
         """(height, width) of what becomes of an input."""

@@ -113,7 +113,7 @@ class Catalog:
         self.named = {_name(model): model for model in named}
         self._read: dict[Path, tuple[int, Model]] = {}
         for model in named:
-            self._find(model)  # raises where there is none
+            _described(_name(model), self._find(model))  # raises where there is none
 
     def names(self) -> list[str]:
         folder = self.runs

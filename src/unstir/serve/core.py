@@ -83,7 +83,8 @@ class Core:
             "background": Background(*given),
         }
         self.begun = time.monotonic()
-        self.draining = False
+        self.draining, self.left = False, 0
+        """Whether it takes no new jobs, and how many were left when it stopped."""
         self._tasks: list[asyncio.Task[None]] = []
         self._models: list[tuple[str, float]] | None = None
 
@@ -131,6 +132,7 @@ class Core:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.left = self.store.value("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")
         self.hub.close()
         self.store.close()
         self._lock.__exit__(None, None, None)

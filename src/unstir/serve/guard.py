@@ -102,7 +102,8 @@ class Guard:
             return 403, "origin", "requests of other pages are refused", where, "open this server's own page"
         if not self._public(scope["path"]) and not self._knows(headers):
             hint = "send Authorization: Bearer TOKEN, or open the link that the server printed"
-            return 401, "token", "a token is needed", "Authorization", hint
+            what = "this is not the token" if "authorization" in headers else "a token is needed"
+            return 401, "token", what, "Authorization", hint
         length = headers.get("content-length", ["0"])[0]
         most = self._most(scope["path"])
         if length.isdecimal() and int(length[:18]) > most:

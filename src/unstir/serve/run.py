@@ -103,6 +103,7 @@ def run(
 
     with suppress(KeyboardInterrupt):  # it was asked to stop, and did
         asyncio.run(serve())
+    say("stopped" + (f"; {core.left} jobs go on at the next start" if core.left else ""))
 
 
 def _link_of_running(settings: Settings) -> str | None:

@@ -86,8 +86,12 @@ def looked_at(content: bytes, field: str = "body") -> dict[str, Any]:
                 width, height = picture.size
                 kind = str(picture.format)
                 text = picture.info.get("unstir")  # `picture.text` would read all pixels
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        most = f"at most {LIMITS.pixels:,} pixels are read"
+        raise DataError("this picture is too large", field=field, hint=most) from error
     except Exception as error:  # Pillow has many ways to say so
-        raise DataError("this is no picture that can be read", field=field, hint=hint) from error
+        what = f"a file that begins with {content[:8]!r}" if content else "an empty file"
+        raise DataError(f"{what} is no picture that can be read", field=field, hint=hint) from error
     if width * height > LIMITS.pixels:
         raise DataError(f"{width}x{height} pixels", field=field, hint=f"at most {LIMITS.pixels:,} are read")
     recipe = _recipe(text)

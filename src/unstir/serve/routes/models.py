@@ -99,8 +99,8 @@ async def explain(question: Question, request: Request, core: Served) -> dict[st
 @router.get("/runs")
 async def runs(core: Served) -> dict[str, Any]:
     """Trainings, the newest first."""
-    jobs = _training(core)
-    return {"runs": [_run(run, jobs) for run in runs_of(core.catalog.runs)]}
+    jobs, titles = _training(core), _titles(core)
+    return {"runs": [_run(run, jobs, titles) for run in runs_of(core.catalog.runs)]}
 
 
 @router.get("/runs/{name}")
@@ -109,7 +109,8 @@ async def run(name: str, core: Served) -> dict[str, Any]:
     path = run_path(core.catalog.runs, name)
     report = f"/api/runs/{name}/report" if (path / "report.html").is_file() else None
     settings = {key: value for key, value in settings_of_run(path).items() if key != "data"}
-    return _run(path, _training(core)) | {"settings": settings, "samples": samples(path), "report": report}
+    row = _run(path, _training(core), _titles(core))
+    return row | {"settings": settings, "samples": samples(path), "report": report}
 
 
 @router.get("/runs/{name}/metrics", response_model=Metrics)
@@ -147,8 +148,14 @@ def _training(core: Served) -> dict[str, tuple[str, str]]:
     return {decoded(row["asked"])["more"]["run"]: (row["id"], row["state"]) for row in core.store.rows(query)}
 
 
-def _run(path: Path, jobs: dict[str, tuple[str, str]]) -> dict[str, Any]:
+def _titles(core: Served) -> dict[str, str]:
+    """{data set: what it is called} of those that were uploaded."""
+    return {row["id"]: row["name"] for row in core.store.rows("SELECT id, name FROM datasets")}
+
+
+def _run(path: Path, jobs: dict[str, tuple[str, str]], titles: dict[str, str]) -> dict[str, Any]:
     told = summary(path)
+    told["data"] = titles.get(told["data"], told["data"])
     job, state = jobs.get(path.name, (None, "done" if (told["fraction"] or 0) > NEARLY else "cancelled"))
     active = state in ("queued", "running")
     return told | {"job": job if active else None, "state": STATES.get(state, state)}

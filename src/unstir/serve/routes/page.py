@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from ...studio import STATIC
 from ..guard import COOKIE
-from .common import Served, answer
+from .common import Served
 
 __all__ = ["mount", "new_link", "paths"]
 
@@ -30,15 +30,12 @@ def new_link(app: FastAPI, base: str) -> str:
 
 @router.get("/enter")
 async def enter(request: Request, core: Served, code: str = "") -> Response:
-    """Changes the code of the printed link for a cookie, once."""
+    """Changes the code of the printed link for a cookie, once; else the page says what to do, or knows its browser."""
     known = getattr(request.app.state, "code", None)
-    if known is None or not hmac.compare_digest(code.encode(), known.encode()):
-        hint = "run unstir studio again, in the same place: it prints another one for the studio that runs"
-        return answer(
-            401, {"code": "token", "message": "this link was used already", "field": "code", "hint": hint}
-        )
-    request.app.state.code = None
     response = RedirectResponse("/", 303)
+    if known is None or not hmac.compare_digest(code.encode(), known.encode()):
+        return response
+    request.app.state.code = None
     name = f"{COOKIE}-{hashlib.sha256(core.token.encode()).hexdigest()[:8]}"
     response.set_cookie(name, core.token, max_age=YEAR, httponly=True, samesite="strict")
     return response

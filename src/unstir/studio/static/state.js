@@ -67,10 +67,15 @@ export function onItem(listener) {
 export const announce = (change, item) =>
   itemListeners.forEach((listener) => listener({id: item.id, change, item}));
 
+/** An answer that came late: it tells of an attempt before, or that a job has not ended which has. */
+const isStale = (job, known) => job.attempt < known.attempt
+  || (job.attempt === known.attempt && isOver(known) && !isOver(job));
+
 export function keepJob(job) {
+  const before = jobs.value.get(job.id);
+  if (before && isStale(job, before)) return;
   batch(() => {
     // `progress` comes by events of its own; a job told anew must not take it back
-    const before = jobs.value.get(job.id);
     jobs.value = new Map(jobs.value).set(job.id,
       {...job, progress: job.progress ?? (isOver(job) ? null : before?.progress ?? null)});
     if (isOver(job) && previews.value.has(job.id)) {

@@ -13,13 +13,15 @@ import {flagsOf, obstacle, requestOf} from "../ui/request.js";
 import {Results} from "../ui/results.js";
 import {useSchema} from "../ui/schema.js";
 import {once, useSubmit} from "../ui/submit.js";
+import {Away} from "../ui/trouble.js";
+import {Count, Seed} from "../ui/whole.js";
 
 const SHAPES = ["3:2", "2:3", "4:3", "3:4", "16:9", "9:16", "2:1", "1:2"];
 
 function SizeField({model, value, onChange, flagged}) {
   const own = `${model.size[1]}x${model.size[0]}`;
   const shapes = SHAPES.map((shape) => [shape, sizeFor(shape.split(":").map(Number), model)])
-    .filter(([, size]) => size !== own); // few pixels allow few shapes
+    .filter(([, size], k, all) => size !== own && all.findIndex(([, other]) => other === size) === k);
   const known = value === null || shapes.some(([, size]) => size === value);
   const [custom, setCustom] = useState(false);
   const typed = custom || !known;
@@ -35,30 +37,6 @@ function SizeField({model, value, onChange, flagged}) {
       <option value="custom">Another size</option></select>
     ${typed && html`<input type="text" aria-label="Width x height" value=${value ?? own}
       onInput=${(event) => onChange(event.target.value.trim())} />`}`}<//>`;
-}
-
-/** - 4 + */
-function Count({value, onChange, flagged}) {
-  const to = (n) => onChange(Math.max(1, Math.min(64, n)));
-  return html`<${Field} label="Pictures" hint=${flagged && `--n sets ${flagged}`}>
-    ${(ids) => html`<div class="stepper">
-      <${Button} kind="quiet" label="One picture less" disabled=${value <= 1} onClick=${() => to(value - 1)}>−<//>
-      <input ...${ids} type="text" inputmode="numeric" value=${value} data-testid="n"
-        onChange=${(event) => to(Math.round(Number(event.target.value)) || 1)} />
-      <${Button} kind="quiet" label="One picture more" disabled=${value >= 64} onClick=${() => to(value + 1)}>+<//>
-    </div>`}<//>`;
-}
-
-function Seed({value, locked, flagged}) {
-  const habit = locked ? "Kept: the same settings make the same pictures" : "A new one each time";
-  return html`<${Field} label="Seed" hint=${flagged === undefined ? habit : `--seed sets ${flagged}`}>
-    ${(ids) => html`<div class="joined">
-      <input ...${ids} type="text" inputmode="numeric" value=${value} data-testid="seed"
-        onChange=${(event) => set({seed: Number(event.target.value), locked: true})} />
-      <${Button} icon=${locked ? "lock" : "unlock"} kind="quiet" label="Keep the seed" aria-pressed=${locked}
-        data-testid="seed-lock" onClick=${() => set({locked: !locked})} />
-      <${Button} icon="dice" kind="quiet" label="Another seed" data-testid="seed-random"
-        onClick=${() => set({seed: randomSeed()})} /></div>`}<//>`;
 }
 
 function Start({start, strength}) {
@@ -128,6 +106,7 @@ export default function Generate() {
   };
   useShortcut(generate);
   const changed = Object.keys(flatten(settings)).length;
+  const habit = locked ? "Kept: the same settings make the same pictures" : "A new one each time";
 
   return html`<div class="generate">
     <form class="panel" aria-label="Settings" onSubmit=${(event) => event.preventDefault()}>
@@ -145,10 +124,12 @@ export default function Generate() {
           onChange=${(to) => set({negative: to ?? ""})} none="none" />`}
         ${start ? html`<${Start} start=${start} strength=${strength} />`
           : html`<${Remix} parent=${parent} />`}
-        <div class="pair"><${Count} value=${n} onChange=${(to) => set({n: to})} flagged=${flagged.n} />
+        <div class="pair"><${Count} value=${n} onChange=${(to) => set({n: to})}
+            hint=${flagged.n && `--n sets ${flagged.n}`} />
           ${model?.kind === "image" && !start && html`<${SizeField} key=${name} model=${model} value=${size}
             onChange=${(to) => set({size: to})} flagged=${flagged.size} />`}</div>
-        <${Seed} value=${seed} locked=${locked} flagged=${flagged.seed} />
+        <${Seed} value=${seed} locked=${locked} set=${set}
+          hint=${flagged.seed === undefined ? habit : `--seed sets ${flagged.seed}`} />
         <details class="drawer" data-testid="advanced"><summary><${Icon} name="sliders" size=${16} />Advanced
           ${changed > 0 && html`<span class="count" title="changed settings">${changed}</span>`}</summary>
           ${schema && html`<${SchemaForm} schema=${schema} value=${settings} hide=${OWN}
@@ -159,6 +140,7 @@ export default function Generate() {
       </div>
       <div class="panel-foot">
         <${Fault} error=${error} data-testid="generate-error" />
+        <${Away} asking=${busy} />
         ${blocked && html`<p class="blocked" id="blocked">${blocked}</p>`}
         <${Button} icon="generate" kind="primary" busy=${busy} disabled=${Boolean(blocked)} title="Ctrl+Enter"
           data-testid="generate" aria-describedby=${blocked ? "blocked" : undefined}

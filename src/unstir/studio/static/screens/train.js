@@ -6,12 +6,12 @@ import {Button, Empty, Progress, Spinner} from "../ui/parts.js";
 import {Trouble} from "../ui/trouble.js";
 import {RunList, useRuns} from "./train/list.js";
 import {Run, stop} from "./train/run.js";
-import {Setup} from "./train/setup.js";
+import {emptied, Setup} from "./train/setup.js";
 
 export default function Train() {
-  const runs = useRuns();
   const {query} = route.value;
   const [name, job] = [query.get("run"), query.get("job")];
+  const runs = useRuns(name);
   return html`<div class="train">
     <aside aria-label="Runs">
       <a class=${`button ${name || job ? "primary" : "plain"}`} id="new-model" href="#/train"
@@ -30,15 +30,22 @@ function Starting({id, runs}) {
   const job = jobs.value.get(id);
   const run = job?.result?.run ?? runs.find((each) => each.job === id)?.name;
   useEffect(() => {
-    if (run) go(`#/train?run=${encodeURIComponent(run)}`);
+    if (!run) return;
+    emptied(id);
+    location.replace(`#/train?run=${encodeURIComponent(run)}`); // the way back does not lead here again
   }, [run]);
   if (!job && !connected.value) return html`<${Spinner} label="Loading" />`;
   if (!job) return html`<${Empty} icon="train" title="This is long over"><p>Its run is in the list of runs, if it came to one.</p><//>`;
+  if (isOver(job)) {
+    return html`<section class="surface block"><h1>Training did not start</h1>
+      ${job.state === "failed" ? html`<${Trouble} error=${job.error} />`
+        : html`<p role="status">Cancelled before it began.</p>`}
+      <div><${Button} icon="left" onClick=${() => go("#/train")}>Back to the form<//></div>
+    </section>`;
+  }
   return html`<section class="surface block"><h1>Training starts</h1>
     <p class="hint">The data is read and the network is built.</p>
     <${Progress} job=${job} />
-    <${Trouble} error=${job.state === "failed" ? job.error : null} />
-    ${job.state === "cancelled" && html`<p role="status">Cancelled before it began.</p>`}
-    ${!isOver(job) && html`<div><${Button} icon="close" onClick=${() => stop(job)}>Cancel<//></div>`}
+    <div><${Button} icon="close" onClick=${() => stop(job)}>Cancel<//></div>
   </section>`;
 }

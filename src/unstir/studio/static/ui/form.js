@@ -1,6 +1,7 @@
 /** Forms drawn from a JSON schema of settings. A setting that is left out, or null, is the model's own ("auto"). */
 
 import {html, useEffect, useId, useState} from "./html.js";
+import {hintOf, title} from "./words.js";
 
 // -- schemas ------------------------------------------------------------------------------------------------
 
@@ -73,14 +74,14 @@ export function leaves(schema, root = schema, path = "") {
 export function problem(asked, value) {
   if (value === null || value === undefined) return null;
   if (asked.kind === "number") {
-    if (typeof value !== "number" || Number.isNaN(value)) return "a number is needed";
+    if (!Number.isFinite(value)) return "a number is needed";
     if (asked.whole && !Number.isInteger(value)) return "a whole number is needed";
     if (value < asked.minimum) return `at least ${asked.minimum}`;
     if (value > asked.maximum) return `at most ${asked.maximum}`;
     if (value <= asked.exclusiveMinimum) return `more than ${asked.exclusiveMinimum}`;
     if (value >= asked.exclusiveMaximum) return `less than ${asked.exclusiveMaximum}`;
   }
-  const unread = asked.kind === "list" && value.some?.((one) => Number.isNaN(one));
+  const unread = asked.kind === "list" && value.some?.((one) => typeof one === "number" && !Number.isFinite(one));
   return unread ? "numbers, with commas between" : null;
 }
 
@@ -111,7 +112,7 @@ export function Field({label, hint, error, children, wide = false}) {
   return html`<div class=${`field ${error ? "wrong" : ""} ${wide ? "wide" : ""}`}>
     ${label && html`<label for=${typeof children === "function" ? id : undefined}>${label}</label>`}
     ${control}
-    ${hint && html`<small id=${`${id}-hint`} class="hint" title=${hint}>${hint}</small>`}
+    ${hint && html`<small id=${`${id}-hint`} class="hint">${hint}</small>`}
     ${error && html`<small id=${`${id}-error`} class="error">${error}</small>`}</div>`;
 }
 
@@ -162,8 +163,6 @@ function Control({asked, value, onChange, auto, root, path, errors, ...rest}) {
   return html`<${Typed} ...${rest} asked=${asked} value=${value} onChange=${onChange} auto=${auto} />`;
 }
 
-const title = (name) => name.replaceAll("_", " ");
-
 /** The fields of an object schema. `path` leads to it from the form; `inside` a component paths begin anew. */
 function Settings({schema, root, value, onChange, path = "", errors, shown, defaults = {}, inside = false}) {
   return Object.entries(schema.properties).map(([name, inner]) => {
@@ -183,7 +182,7 @@ function Settings({schema, root, value, onChange, path = "", errors, shown, defa
     const auto = usual === null || usual === undefined ? "auto"
       : `auto (${isComponent(usual) ? usual.name : written(usual)})`;
     const error = errors?.[full] ?? errors?.[name] ?? problem(asked, now);
-    return html`<${Field} key=${full} label=${title(name)} hint=${asked.text} error=${error}
+    return html`<${Field} key=${full} label=${title(name)} hint=${hintOf(asked.text)} error=${error}
       wide=${asked.kind === "component"}>
       ${(ids) => html`<${Control} ...${ids} asked=${asked} value=${now} auto=${auto} root=${root} path=${full}
         errors=${errors} name=${full} onChange=${(to) => onChange(own, to)} />`}<//>`;

@@ -2,6 +2,8 @@
 
 import {parse, settingsOf} from "./flags.js";
 import {find, flatten, leaves, problem} from "./form.js";
+import {wrongNumber} from "./whole.js";
+import {title} from "./words.js";
 
 /** The flags in the prompt, and what they set. */
 export function flagsOf(form, model) {
@@ -32,12 +34,12 @@ export function requestOf(form, model) {
 export function obstacle(form, model, schema) {
   if (!model) return form.model ? `${form.model} is not here: choose a model` : "choose a model";
   if (flagsOf(form, model).flags.some((flag) => flag.error)) return "a flag in the prompt is not right";
-  if (!Number.isInteger(form.n) || form.n < 1 || form.n > 64) return "n is a whole number from 1 to 64";
-  if (!Number.isInteger(form.seed) || form.seed < 0) return "the seed is a whole number from 0 on";
+  const odd = wrongNumber(form);
+  if (odd) return odd;
   if (form.size && !/^\d+x\d+$/.test(form.size)) return "the size is width x height, such as 96x64";
   for (const {path, name, ask} of schema ? leaves(schema) : []) {
     const wrong = problem(ask, find(form.settings, path));
-    if (wrong) return `${name}: ${wrong}`;
+    if (wrong) return `${title(name)}: ${wrong}`;
   }
   return null;
 }

@@ -8,27 +8,30 @@ import {keepJob} from "../state.js";
 export const once = (run) => (event) => event.detail < 2 && run();
 
 /**
- * `make` gives the job; it is not called while another one is on its way.
- * @returns {{send: (make: () => object) => Promise<boolean>, busy: boolean, error: Error | null}}
+ * `make` gives the job, or a promise of it; it is not called while another one is on its way. `send` gives the job as
+ * the server has it, or null where it refused, which `error` tells until `forgive`.
+ * @returns {{send: (make: () => object | Promise<object>) => Promise<object | null>, busy: boolean,
+ *            error: Error | null, forgive: () => void}}
  */
 export function useSubmit() {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState(null);
   const sending = useRef(false);
   const send = async (make) => {
-    if (sending.current) return false;
+    if (sending.current) return null;
     sending.current = true;
     setBusy(true);
-    let failed = null;
+    let [job, failed] = [null, null];
     try {
-      keepJob(await submit(make()));
+      job = await submit(await make());
+      keepJob(job);
     } catch (problem) {
       failed = problem;
     }
     sending.current = false;
     setError(failed);
     setBusy(false);
-    return !failed;
+    return job;
   };
-  return {send, busy, error};
+  return {send, busy, error, forgive: () => setError(null)};
 }

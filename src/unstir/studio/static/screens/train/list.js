@@ -8,13 +8,13 @@ import {html, useEffect, useState} from "../../ui/html.js";
 /** @param {{state: string}} props */
 export const State = ({state}) => html`<span class=${`badge ${state}`}>${state}</span>`;
 
-/** The runs, asked for again when a job of training begins, makes its first step or ends. */
-export function useRuns() {
+/** The runs, asked for again when a job of training begins, makes its first step or ends, and when another is looked at. */
+export function useRuns(current) {
   const [runs, setRuns] = useState(null);
   const training = [...jobs.value.values()].filter((job) => job.kind === "train").map((job) => job.id + job.state + (job.progress?.step > 0)).join();
   useEffect(() => {
     get("/api/runs").then(({runs: all}) => setRuns(all), complain);
-  }, [training, connections.value]);
+  }, [training, connections.value, current]);
   return runs;
 }
 

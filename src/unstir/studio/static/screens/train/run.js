@@ -1,16 +1,26 @@
 /** A run, watched: its losses, its samples growing sharper; pause it, go on, try what came of it. */
 
-import {get, post, submit} from "../../api.js";
-import {complain, go, isOver, jobs, keepJob, models} from "../../state.js";
+import {get, post} from "../../api.js";
+import {complain, connections, go, isOver, jobs, keepJob, models} from "../../state.js";
 import {Chart, number} from "../../ui/chart.js";
 import {html, useEffect, useRef, useState} from "../../ui/html.js";
-import {Button, Progress, Spinner, duration} from "../../ui/parts.js";
+import {Button, Empty, Progress, Spinner, duration} from "../../ui/parts.js";
 import {Player} from "../../ui/player.js";
+import {once, useSubmit} from "../../ui/submit.js";
 import {Trouble} from "../../ui/trouble.js";
 import {levelCurves, lossCurves, speed} from "./curves.js";
 import {State} from "./list.js";
 
 const EVERY = 2000; // ms between two looks at the log
+
+/** The newest job of a run: the one that it names, and those that go on with it. */
+function useJob(name, run) {
+  const named = useRef(null); // a run whose job has ended names none
+  named.current = run?.job ?? named.current;
+  return [...jobs.value.values()]
+    .filter(({id, kind, settings}) => kind === "train" && (id === named.current || settings.resume === name))
+    .sort((a, b) => b.created - a.created)[0] ?? null;
+}
 
 /** The run and all of its log so far, kept up to date while it trains. @param {string} name */
 function useRun(name) {
@@ -18,15 +28,16 @@ function useRun(name) {
   const [rows, setRows] = useState([]);
   const [error, setError] = useState(null);
   const again = useRef(null);
-  const job = run?.job && jobs.value.get(run.job);
-  const running = run?.state === "running";
+  const job = useJob(name, run);
+  const running = run?.state === "running" && error?.status !== 404;
 
   useEffect(() => {
     const path = `/api/runs/${encodeURIComponent(name)}`;
     let open = true;
-    let busy = false; // two looks at once would read the same lines twice
+    let [busy, missed] = [false, false]; // two looks at once would read the same lines twice
     let known = 0;
     const look = async () => {
+      missed = busy;
       if (busy) return;
       busy = true;
       try {
@@ -42,6 +53,7 @@ function useRun(name) {
         setError(problem);
       }
       busy = false;
+      if (missed && open) look();
     };
     again.current = look;
     look();
@@ -52,7 +64,7 @@ function useRun(name) {
     const timer = setInterval(() => again.current(), EVERY);
     return () => clearInterval(timer);
   }, [running]);
-  useEffect(() => void again.current(), [job?.state]);
+  useEffect(() => void again.current(), [job?.id, job?.state, connections.value]);
   return {run, rows, error, job, look: () => again.current()};
 }
 
@@ -65,25 +77,16 @@ const twice = ({time, steps}) => (time ? {"training.time": 2 * time} : {"trainin
 /** @param {{name: string}} props */
 export function Run({name}) {
   const {run, rows, error, job, look} = useRun(name);
-  const [asked, setAsked] = useState(null);
-  const waiting = jobs.value.get(asked);
-  useEffect(() => {
-    look();
-  }, [waiting?.state]);
+  const {send, busy, error: refused} = useSubmit();
+  if (error?.status === 404) return html`<${Gone} name=${name} />`;
   if (error && !run) return html`<${Trouble} error=${error} />`;
   if (!run) return html`<${Spinner} label="Loading" />`;
-  const live = job ?? waiting;
-  const open = live && !isOver(live);
-  const waits = live?.state === "queued";
-  const resume = async (settings = {}) => {
-    try {
-      const next = await submit({kind: "train", settings: {resume: name, ...settings}});
-      keepJob(next);
-      setAsked(next.id);
-    } catch (problem) {
-      complain(problem);
-    }
-  };
+  const open = job && !isOver(job);
+  const waits = job?.state === "queued";
+  const resume = (settings) => once(async () => {
+    const asked = await send(() => ({kind: "train", settings: {resume: name, ...settings}}));
+    if (!asked) look();
+  });
   const model = models.value.some((each) => each.name === name);
   return html`<div class="run" aria-label=${`Run ${name}`}>
     <header class="run-head">
@@ -91,16 +94,16 @@ export function Run({name}) {
       <${State} state=${waits ? "queued" : run.state} />
       <div class="run-actions">
         ${run.report && html`<a class="button plain" href=${run.report} target="_blank" rel="noopener">Report</a>`}
-        ${waits ? html`<${Button} icon="close" onClick=${() => stop(live)}>Cancel<//>`
-          : open ? html`<${Button} icon="pause" onClick=${() => stop(live)}>Pause<//>`
-          : run.state === "done" ? html`<${Button} icon="plus" title="Go on for as long again" onClick=${() => resume(twice(run))}>Train longer<//>`
-          : run.state !== "running" && html`<${Button} icon="play" onClick=${() => resume()}>Resume<//>`}
+        ${waits ? html`<${Button} icon="close" onClick=${() => stop(job)}>Cancel<//>`
+          : open ? html`<${Button} icon="pause" onClick=${() => stop(job)}>Pause<//>`
+          : run.state === "done" ? html`<${Button} icon="plus" title="Go on for as long again" busy=${busy} onClick=${resume(twice(run))}>Train longer<//>`
+          : run.state !== "running" && html`<${Button} icon="play" busy=${busy} onClick=${resume({})}>Resume<//>`}
         <${Button} kind="primary" icon="generate" disabled=${!model && !run.samples.length}
           onClick=${() => go(`#/generate?model=${encodeURIComponent(name)}`)}>Try it<//>
       </div>
     </header>
-    ${open && html`<${Progress} job=${live} />`}
-    <${Trouble} error=${live?.state === "failed" ? live.error : null} />
+    ${open && html`<${Progress} job=${job} />`}
+    <${Trouble} error=${refused ?? (job?.state === "failed" ? job.error : null)} />
     <${Facts} run=${run} rows=${rows} />
     <div class="run-figures">
       <section class="surface block"><h2>Samples</h2><${Samples} run=${run} /></section>
@@ -109,6 +112,11 @@ export function Run({name}) {
     </div>
   </div>`;
 }
+
+/** @param {{name: string}} props */
+const Gone = ({name}) => html`<${Empty} icon="train" title="This run is gone">
+  <p role="alert">There is no run ${name}: its folder was moved, renamed or deleted.</p>
+  <${Button} icon="left" onClick=${() => go("#/train")}>To the runs<//><//>`;
 
 /** @param {{run: object, rows: import("./curves.js").Row[]}} props */
 function Facts({run, rows}) {

@@ -1,11 +1,11 @@
 /** A new model: the data, how long, its name. */
 
-import {submit} from "../../api.js";
-import {draft, go, info, keepJob} from "../../state.js";
+import {draft, go, info} from "../../state.js";
 import {SchemaForm, errorsOf, flatten} from "../../ui/form.js";
-import {html, useState} from "../../ui/html.js";
+import {html} from "../../ui/html.js";
 import {Button, Icon} from "../../ui/parts.js";
 import {useSchema} from "../../ui/schema.js";
+import {useSubmit} from "../../ui/submit.js";
 import {Trouble} from "../../ui/trouble.js";
 import {DataChoice, DataReport} from "./data.js";
 
@@ -18,7 +18,15 @@ const PRESETS = [
 ];
 const NOTHING = {data: null, preset: "quick", name: "", advanced: {}};
 
-/** @typedef {{data: {id: string, name: string}|null, preset: string, name: string, advanced: object}} Form */
+/** `job` is what was made of it, as long as nothing is changed. */
+/** @typedef {{data: {id: string, name: string}|null, preset: string, name: string, advanced: object, job?: string}} Form */
+const formOf = () => draft("train", NOTHING);
+
+/** The form begins anew once its job has become a run; until then it may be needed again. @param {string} job */
+export function emptied(job) {
+  const form = formOf();
+  if (form.value.job === job) form.value = {...NOTHING, preset: form.value.preset};
+}
 
 /** The settings of the job, by their full names. @param {Form} form */
 function settingsOf({data, preset, name, advanced}) {
@@ -31,28 +39,20 @@ function settingsOf({data, preset, name, advanced}) {
 }
 
 export function Setup() {
-  const form = draft("train", NOTHING);
+  const form = formOf();
   const schema = useSchema("train");
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState(null);
+  const {send, busy, error, forgive} = useSubmit();
   const {data, preset, name, advanced} = form.value;
   const set = (change) => {
-    setError(null);
-    form.value = {...form.value, ...change};
+    forgive();
+    form.value = {...form.value, ...change, job: undefined};
   };
   const start = async (event) => {
     event.preventDefault();
-    setBusy(true);
-    try {
-      const job = await submit({kind: "train", settings: settingsOf(form.value)});
-      keepJob(job);
-      form.value = {...NOTHING, preset};
-      go(`#/train?job=${job.id}`);
-    } catch (problem) {
-      setError(problem);
-    } finally {
-      setBusy(false);
-    }
+    const job = await send(() => ({kind: "train", settings: settingsOf(form.value)}));
+    if (!job) return;
+    form.value = {...form.value, job: job.id};
+    go(`#/train?job=${job.id}`);
   };
   return html`<form class="setup" onSubmit=${start} aria-label="Train a model">
     <section class="surface block"><h2><span class="number-of-step">1</span> What should it learn?</h2>
