@@ -412,6 +412,15 @@ def test_the_shipped_model_draws_what_it_is_asked_for() -> None:
     assert blue[inside][..., 2].mean() > blue[inside][..., 0].mean() + 60
 
 
+def test_the_small_preset_suits_captions_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """It leaves open what captions need: attention."""
+    code = main(["train", "emoji", "preset=cpu-small", "size=16", "steps=1", "--dry-run", "--json"])
+    network = json.loads(capsys.readouterr().out)["recipe"]["network"]
+    assert code == 0
+    assert network["widths"] == [48, 96]
+    assert network["attention"] > 0
+
+
 def test_prompt_settings_are_in_the_schema() -> None:
     known = config.paths("train")
     assert {"text", "codec", "system", "data.captions"} <= known.keys()

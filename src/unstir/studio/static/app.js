@@ -1,7 +1,7 @@
 /** The shell: header, screens, messages, and files that fall on the page. */
 
 import {html, render, useEffect, useErrorBoundary, useState} from "./ui/html.js";
-import {connect, connected, connections, info, openJobs, route, toasts} from "./state.js";
+import {connect, connected, connections, info, MAKES, openJobs, route, toasts} from "./state.js";
 import {Lightbox} from "./ui/detail.js";
 import {Button, Empty, Icon, Spinner} from "./ui/parts.js";
 import {takeFile} from "./ui/recipe.js";
@@ -10,17 +10,26 @@ import {nextTheme, theme} from "./ui/theme.js";
 const SCREENS = ["generate", "edit", "gallery", "plot", "train", "understand"];
 const loaded = new Map();
 
+/** A screen that is there, or the error of fetching it, with the connection over which that was tried. */
+function useScreen(name) {
+  const [, setCount] = useState(0);
+  const settle = (found) => { loaded.set(name, found); setCount((count) => count + 1); };
+  // a browser keeps that a module could not be fetched, by its address
+  const load = () => import(`./screens/${name}.js${loaded.has(name) ? `?again=${Date.now()}` : ""}`)
+    .then((module) => settle({Body: module.default}), (error) => settle({error, tried: connections.value}));
+  const found = loaded.get(name) ?? {};
+  const old = found.error && found.tried !== connections.value;
+  useEffect(() => { if (!found.Body) load(); }, [name, connections.value]);
+  return {...(old ? {} : found), load};
+}
+
 /** A screen is fetched when it is first opened, and one that fails takes no other with it. */
 function Screen({name}) {
-  const [, setCount] = useState(0);
   const [crash] = useErrorBoundary();
-  useEffect(() => {
-    if (loaded.has(name)) return;
-    const settle = (found) => { loaded.set(name, found); setCount((count) => count + 1); };
-    import(`./screens/${name}.js`)
-      .then((module) => settle({Body: module.default}), (error) => settle({error}));
-  }, [name]);
-  const {Body, error} = loaded.get(name) ?? {};
+  const {Body, error, load} = useScreen(name);
+  if (error && !connected.value) return html`<${Empty} icon="warning" title="The server does not answer">
+    <p>Is <code>unstir studio</code> running? The screen comes by itself when it answers.</p>
+    <${Button} icon="restore" onClick=${load}>Try again<//><//>`;
   if (crash || error) return html`<${Empty} icon="warning" title="This screen broke">
     <p class="error">${String((crash || error).message)}</p>
     <${Button} icon="restore" onClick=${() => location.reload()}>Load it anew<//><//>`;
@@ -30,7 +39,7 @@ function Screen({name}) {
 const title = (name) => name[0].toUpperCase() + name.slice(1);
 
 function Header({screen}) {
-  const open = openJobs.value.length;
+  const open = openJobs.value.filter(({kind}) => MAKES.has(kind)).length;
   return html`<header class="top">
     <a class="logo" href="#/generate" aria-label="unstir">
       <svg viewBox="0 0 24 24" width="22" height="22" aria-hidden="true">

@@ -13,6 +13,8 @@ export const connected = signal(false);
 /** Counts connections: a screen that lists things fetches them again when it grows. */
 export const connections = signal(0);
 
+/** The kinds of jobs whose pictures Generate shows. */
+export const MAKES = new Set(["sample", "edit", "upscale", "restore"]);
 const FINAL = new Set(["done", "failed", "cancelled"]);
 export const isOver = (job) => FINAL.has(job.state);
 export const openJobs = computed(() =>

@@ -165,16 +165,17 @@ export default function Gallery() {
     clear();
     document.getElementById("main").scrollTo(0, 0);
   }, [filters]);
-  const filtered = JSON.stringify(filters) !== JSON.stringify(EVERYTHING);
+  const same = (others) => JSON.stringify(filters) === JSON.stringify(others);
   return html`<div class="gallery"><header class="gallery-head">
       <${Filters} value=${filters} set=${set} />
       <${BoardBar} value=${filters.board} onChange=${(board) => set({board})} /></header>
     <${Tiles} items=${items} chosen=${chosen} choosing=${seen.length > 0} onToggle=${toggle} />
-    ${items.length === 0 && !loading && (filtered
-      ? html`<${Empty} icon="search" title="No picture is like that">
-        <${Button} onClick=${() => setFilters(EVERYTHING)}>Show all<//><//>`
-      : html`<${Empty} title="No pictures yet"><p>Whatever you make is kept here.</p>
-        <${Button} icon="generate" onClick=${() => go("#/generate")}>Generate<//><//>`)}
+    ${items.length === 0 && !loading && (same(EVERYTHING)
+      ? html`<${Empty} title="No pictures yet"><p>Whatever you make is kept here.</p>
+        <${Button} icon="generate" onClick=${() => go("#/generate")}>Generate<//><//>`
+      : html`<${Empty} ...${same({...EVERYTHING, board: filters.board})
+        ? {icon: "board", title: "Nothing on this board yet"} : {icon: "search", title: "No picture is like that"}}>
+        <${Button} onClick=${() => setFilters(EVERYTHING)}>Show all<//><//>`)}
     <div class="end" ref=${end}>${loading && html`<${Spinner} label="Loading" />`}</div>
     <${SelectionBar} seen=${seen} clear=${clear} boards=${boards} board=${filters.board} /></div>`;
 }

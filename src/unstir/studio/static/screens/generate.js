@@ -6,14 +6,13 @@ import {randomSeed} from "../ui/actions.js";
 import {errorsOf, Field, flatten, SchemaForm} from "../ui/form.js";
 import {sizeFor} from "../ui/flags.js";
 import {useLatest} from "../ui/latest.js";
-import {Button, Fault, Icon, ModelPicker} from "../ui/parts.js";
+import {Away, Button, Fault, Icon, ModelPicker} from "../ui/parts.js";
 import {LabelSelect, PromptBox} from "../ui/prompt.js";
 import {form, generates, OWN, set} from "../ui/recipe.js";
 import {flagsOf, obstacle, requestOf} from "../ui/request.js";
 import {Results} from "../ui/results.js";
 import {useSchema} from "../ui/schema.js";
 import {once, useSubmit} from "../ui/submit.js";
-import {Away} from "../ui/trouble.js";
 import {Count, Seed} from "../ui/whole.js";
 
 const SHAPES = ["3:2", "2:3", "4:3", "3:4", "16:9", "9:16", "2:1", "1:2"];

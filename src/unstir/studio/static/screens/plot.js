@@ -4,17 +4,18 @@ import {html, useEffect, useState} from "../ui/html.js";
 import {isOver, jobs, modelNamed, models} from "../state.js";
 import {open} from "../ui/actions.js";
 import {pixelClass} from "../ui/card.js";
-import {errorsOf, Field, flatten, leaves, nameOf, problem, read, SchemaForm} from "../ui/form.js";
-import {Button, Empty, Fault, Icon, ModelPicker, Progress} from "../ui/parts.js";
+import {acceptsOf, errorsOf, Field, flatten, leaves, nameOf, problem, read, SchemaForm} from "../ui/form.js";
+import {Away, Button, Empty, Fault, Icon, ModelPicker, Progress} from "../ui/parts.js";
 import {LabelSelect} from "../ui/prompt.js";
 import {generates, OWN, plotForm} from "../ui/recipe.js";
 import {cancel, titleOf} from "../ui/queue.js";
 import {useSchema} from "../ui/schema.js";
 import {once, useSubmit} from "../ui/submit.js";
+import {FixedSeed, wrongNumber} from "../ui/whole.js";
+import {hintOf, title} from "../ui/words.js";
 
 const MOST = 100;
 const set = (fields) => (plotForm.value = {...plotForm.value, ...fields});
-const title = (name) => name.replaceAll("_", " ");
 
 /** The settings that can be an axis: those of one value each. */
 function axesOf(schema, model) {
@@ -30,21 +31,22 @@ function choicesOf({kind, choices}) {
   return kind === "boolean" ? ["true", "false"] : null;
 }
 
-/** The values in a text, and what is wrong with them. Prompts may hold commas, so lines part them too. */
+/** The values in a text; what `lacks`, in short, and what is `wrong` with one, in full. Prompts may hold commas, so lines part them too. */
 function valuesOf({text}, axis) {
   const parts = text.split(text.includes("\n") ? "\n" : ",").map((part) => part.trim()).filter(Boolean);
   // a component by its name alone, as in a command
   const values = parts.map((part) => (axis.ask.kind === "component" ? part : read(axis.ask, part)));
   const known = choicesOf(axis.ask);
-  const odd = known && parts.find((part) => !known.includes(part));
-  if (parts.length === 0) return {values, wrong: "values with commas between"};
-  if (odd) return {values, wrong: `${odd} is none of ${known.join(", ")}`};
-  return {values, wrong: values.map((value) => problem(axis.ask, value)).find(Boolean) ?? null};
+  const odd = parts.find((part, k) => (known ? !known.includes(part) : problem(axis.ask, values[k])));
+  if (parts.length === 0) return {values, lacks: "values with commas between"};
+  if (odd === undefined) return {values};
+  const accepts = known ? `${odd} is none of these` : `${odd}: ${title(axis.name)} takes ${acceptsOf(axis.ask)}`;
+  return {values, lacks: `${odd} does not fit`, wrong: accepts};
 }
 
 function Axis({label, value, axes, onChange, optional, error}) {
   const axis = axes.find(({name}) => name === value.setting);
-  const hint = axis && (choicesOf(axis.ask)?.join(", ") ?? axis.ask.text);
+  const hint = axis && (choicesOf(axis.ask)?.join(", ") ?? hintOf(axis.ask.text));
   return html`<fieldset class="axis"><legend>${label}</legend>
     <select aria-label=${`${label}: setting`} value=${value.setting}
       data-testid=${`${label.toLowerCase()}-setting`}
@@ -104,8 +106,9 @@ function requestOf(form, model, axes) {
   const count = (across?.values.length ?? 0) * (down?.values.length ?? 1);
   const obstacle = [
     [!model, "choose a model"], [!x, "choose a setting"],
-    [across?.wrong || down?.wrong, "the values are not right"],
-    [x && x === y, "both axes are the same setting"], [count > MOST, `${count} pictures: at most ${MOST}`],
+    [across?.lacks, `columns: ${across?.lacks}`], [down?.lacks, `rows: ${down?.lacks}`],
+    [x && x === y, "both axes are the same setting"], [count > MOST, `${count} pictures; at most ${MOST}`],
+    [wrongNumber(form), wrongNumber(form)],
   ].find(([holds]) => holds)?.[1] ?? null;
   const base = flatten({
     ...form.settings, seed: form.seed, prompt: (model?.prompt && form.prompt.trim()) || null,
@@ -139,18 +142,17 @@ export default function Plot() {
       <${LabelSelect} model=${model} value=${form.label} onChange=${(label) => set({label})}
         none="as they come" />
       <${Axis} label="Columns" value=${form.x} axes=${axes} onChange=${(x) => set({x})}
-        error=${form.x.text && across?.wrong} />
+        error=${across?.wrong} />
       <${Axis} label="Rows" value=${form.y} axes=${axes} onChange=${(y) => set({y})}
-        error=${form.y.text && down?.wrong} optional />
-      <${Field} label="Seed" hint="The same for every picture">
-        ${(ids) => html`<input ...${ids} type="text" inputmode="numeric" value=${form.seed}
-        onChange=${(event) => set({seed: Math.max(0, Math.round(Number(event.target.value)) || 0)})} />`}<//>
+        error=${down?.wrong} optional />
+      <${FixedSeed} value=${form.seed} onChange=${(seed) => set({seed})} hint="The same for every picture" />
       <details class="drawer"><summary><${Icon} name="sliders" size=${16} />Advanced</summary>
         ${schema && html`<${SchemaForm} schema=${schema} value=${form.settings} hide=${OWN}
           errors=${errorsOf(error)} defaults=${model?.defaults}
           onChange=${(to) => set({settings: to})} />`}</details>
     </div><div class="panel-foot">
       <${Fault} error=${error} />
+      <${Away} asking=${busy} />
       ${schema && obstacle && html`<p class="blocked">${obstacle}</p>`}
       <${Button} icon="plot" kind="primary" busy=${busy} disabled=${Boolean(obstacle)} data-testid="plot-draw"
         onClick=${once(draw)}>

@@ -2,10 +2,10 @@
 
 import {connected, go, isOver, jobs, route} from "../state.js";
 import {html, useEffect} from "../ui/html.js";
-import {Button, Empty, Progress, Spinner} from "../ui/parts.js";
-import {Trouble} from "../ui/trouble.js";
+import {Button, Empty, Fault, Progress, Spinner} from "../ui/parts.js";
+import {cancel} from "../ui/queue.js";
 import {RunList, useRuns} from "./train/list.js";
-import {Run, stop} from "./train/run.js";
+import {Run} from "./train/run.js";
 import {emptied, Setup} from "./train/setup.js";
 
 export default function Train() {
@@ -38,7 +38,7 @@ function Starting({id, runs}) {
   if (!job) return html`<${Empty} icon="train" title="This is long over"><p>Its run is in the list of runs, if it came to one.</p><//>`;
   if (isOver(job)) {
     return html`<section class="surface block"><h1>Training did not start</h1>
-      ${job.state === "failed" ? html`<${Trouble} error=${job.error} />`
+      ${job.state === "failed" ? html`<${Fault} error=${job.error} />`
         : html`<p role="status">Cancelled before it began.</p>`}
       <div><${Button} icon="left" onClick=${() => go("#/train")}>Back to the form<//></div>
     </section>`;
@@ -46,6 +46,6 @@ function Starting({id, runs}) {
   return html`<section class="surface block"><h1>Training starts</h1>
     <p class="hint">The data is read and the network is built.</p>
     <${Progress} job=${job} />
-    <div><${Button} icon="close" onClick=${() => stop(job)}>Cancel<//></div>
+    <div><${Button} icon="close" onClick=${() => cancel(job)}>Cancel<//></div>
   </section>`;
 }

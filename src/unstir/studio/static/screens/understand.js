@@ -4,8 +4,7 @@ import {upload} from "../api.js";
 import {complain, connected, draft, models, route} from "../state.js";
 import {errorsOf} from "../ui/form.js";
 import {html, useEffect, useRef} from "../ui/html.js";
-import {Button, ModelPicker, Spinner} from "../ui/parts.js";
-import {Trouble} from "../ui/trouble.js";
+import {Button, Fault, ModelPicker, Spinner} from "../ui/parts.js";
 import {Controls} from "./understand/controls.js";
 import {useSchema} from "../ui/schema.js";
 import {Explanation} from "./understand/explanation.js";
@@ -64,7 +63,7 @@ function Lesson({subject, schema}) {
     </section>
     <section class=${`lesson ${busy ? "busy" : ""}`} aria-label="Explanation" aria-busy=${busy}>
       <p class="sr-only" role="status">${busy ? "Computing" : explanation ? "Up to date" : ""}</p>
-      <${Trouble} error=${error} />
+      <${Fault} error=${error} />
       ${explanation ? html`<${Explanation} explanation=${explanation} />` : !error && html`<div class="loading"><${Spinner} label="Computing" /></div>`}
     </section>`;
 }

@@ -53,7 +53,7 @@ export function BoardBar({value, onChange}) {
   const chosen = boards.value.find((board) => board.id === value);
   const pick = (id, label, count) =>
     html`<button type="button" key=${id} class="pill" aria-pressed=${id === value} data-board=${id}
-    onClick=${() => onChange(id)}>${label}${count !== undefined && html`<span>${count}</span>`}</button>`;
+    onClick=${() => onChange(id)}><span>${label}</span>${count !== undefined && html`<b>${count}</b>`}</button>`;
   return html`<div class="pills" role="group" aria-label="Boards">${pick("", "All pictures")}
     ${boards.value.map((board) => pick(board.id, board.name, board.count))}
     <${Button} icon="plus" kind="quiet" data-testid="new-board" onClick=${() => setAsking(true)}>New board<//>

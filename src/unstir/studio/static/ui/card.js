@@ -7,12 +7,15 @@ import {Menu} from "./menu.js";
 import {action, actionsOf, change, open, picking} from "./actions.js";
 import {find} from "./form.js";
 
-/** What a picture, or a job, shows in words: the prompt, or the name of the class. */
-export function captionOf({prompt, label, settings, model}) {
+/** What was asked for in words, of a picture or a job: the prompt, or the name of the class; null without either. */
+export function saidOf({prompt, label, settings, model}) {
   const said = prompt ?? find(settings, "prompt") ?? label ?? find(settings, "label");
-  if (said === null || said === "") return `by ${model}`;
+  if (said === null || said === "") return null;
   return typeof said === "number" ? modelNamed(model)?.classes?.[said] ?? `class ${said}` : String(said);
 }
+
+/** The same, with a name for what nothing was said of. */
+export const captionOf = (one) => saidOf(one) ?? `a picture by ${one.model}`;
 
 // so few pixels look better as squares than blurred
 export const pixelClass = ({width}) => (width < 40 ? "pixels" : "");

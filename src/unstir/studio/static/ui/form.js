@@ -75,7 +75,7 @@ export function problem(asked, value) {
   if (value === null || value === undefined) return null;
   if (asked.kind === "number") {
     if (!Number.isFinite(value)) return "a number is needed";
-    if (asked.whole && !Number.isInteger(value)) return "a whole number is needed";
+    if (asked.whole && !Number.isSafeInteger(value)) return "a whole number is needed";
     if (value < asked.minimum) return `at least ${asked.minimum}`;
     if (value > asked.maximum) return `at most ${asked.maximum}`;
     if (value <= asked.exclusiveMinimum) return `more than ${asked.exclusiveMinimum}`;
@@ -83,6 +83,18 @@ export function problem(asked, value) {
   }
   const unread = asked.kind === "list" && value.some?.((one) => typeof one === "number" && !Number.isFinite(one));
   return unread ? "numbers, with commas between" : null;
+}
+
+const SIMPLE = {boolean: "yes or no", text: "words", list: "values with commas between"};
+
+/** What a setting accepts, in words: "a whole number from 1 to 10000". */
+export function acceptsOf(asked) {
+  const {kind, whole, minimum, maximum, exclusiveMinimum: above, exclusiveMaximum: below} = asked;
+  if (kind !== "number") return SIMPLE[kind] ?? "a number or words";
+  const least = minimum !== undefined ? `from ${minimum}` : above !== undefined ? `above ${above}` : "";
+  const most = maximum !== undefined ? `to ${maximum}` : below === undefined ? ""
+    : whole ? `to ${Math.min(below - 1, Number.MAX_SAFE_INTEGER)}` : `below ${below}`;
+  return [whole ? "a whole number" : "a number", least, most].filter(Boolean).join(" ");
 }
 
 /** Text as the value that a setting takes: "20" -> 20, "" -> null. */
@@ -179,7 +191,7 @@ function Settings({schema, root, value, onChange, path = "", errors, shown, defa
     if (!shown(full)) return null;
     const now = at(value, own);
     const usual = defaults[full] ?? defaults[name] ?? asked.fallback;
-    const auto = usual === null || usual === undefined ? "auto"
+    const auto = usual === null || usual === undefined || usual === "" ? "auto"
       : `auto (${isComponent(usual) ? usual.name : written(usual)})`;
     const error = errors?.[full] ?? errors?.[name] ?? problem(asked, now);
     return html`<${Field} key=${full} label=${title(name)} hint=${hintOf(asked.text)} error=${error}

@@ -2,7 +2,7 @@
 
 import {html, useId, useLayoutEffect, useRef, useState} from "./html.js";
 import {Icon} from "./icons.js";
-import {models} from "../state.js";
+import {connected, models} from "../state.js";
 
 export {Icon};
 
@@ -35,6 +35,10 @@ export function Fault({error, ...rest}) {
   return error && html`<p class="error" role="alert" ...${rest}>${error.message}
     ${error.hint && html`<small>${error.hint}</small>`}</p>`;
 }
+
+/** Said beside a button whose job is not handed in yet: it is tried again until it is. @param {{asking: boolean}} props */
+export const Away = ({asking}) => asking && !connected.value && html`<p class="blocked" role="status">
+  The server does not answer. Is <code>unstir studio</code> running? It is asked again until it does.</p>`;
 
 /** A modal window; Escape, the cross and a click beside it close it. */
 export function Dialog({title, onClose, wide = false, children, ...rest}) {

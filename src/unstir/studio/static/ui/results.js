@@ -1,15 +1,14 @@
 /** What was asked for and what came of it: one group of pictures for each job, newest first. */
 
 import {html, useMemo} from "./html.js";
-import {go, isOver, jobs, modelNamed, previews} from "../state.js";
-import {Card, captionOf, Slot} from "./card.js";
+import {go, isOver, jobs, MAKES, modelNamed, previews} from "../state.js";
+import {Card, captionOf, saidOf, Slot} from "./card.js";
 import {find} from "./form.js";
 import {useItems, useMore} from "./items.js";
 import {Button, Empty, Fault, Spinner} from "./parts.js";
-import {cancel, Queue} from "./queue.js";
+import {cancel, Queue, unsaid} from "./queue.js";
 import {restore} from "./recipe.js";
 
-const MADE = new Set(["sample", "edit", "upscale", "restore"]);
 const VERBS = {edit: "Edit of ", upscale: "Upscale of ", restore: "Restored "};
 
 /** "64x96" or the model's own, as a CSS ratio. */
@@ -24,7 +23,7 @@ function groupsOf(items) {
   const groups = new Map();
   for (const job of jobs.value.values()) {
     const {id, kind, state, created: at} = job;
-    if (MADE.has(kind) && state !== "done") groups.set(id, {id, job, at, items: []});
+    if (MAKES.has(kind) && state !== "done") groups.set(id, {id, job, at, items: []});
   }
   for (const item of items) {
     const group = groups.get(item.job)
@@ -49,10 +48,11 @@ function Slots({job, items}) {
 function Group({job, items, all}) {
   const [first] = items;
   const about = job ?? first;
+  const said = saidOf(about);
   const state = job?.state ?? "done";
   return html`<section class="group-of-job" data-testid="group" data-job=${job?.id ?? first.job}
     data-state=${state}>
-    <header><h3>${VERBS[about.kind] ?? ""}${captionOf(about)}</h3>
+    <header><h3>${said ? `${VERBS[about.kind] ?? ""}${said}` : unsaid(about, job ? find(job.settings, "n") : items.length)}</h3>
       <small>${modelNamed(about.model)?.title ?? about.model}</small>
       ${state !== "done" && html`<span class=${`badge ${state}`}>${state}</span>`}
       <span class="spread" />

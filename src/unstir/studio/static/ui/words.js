@@ -20,7 +20,7 @@ function cut(sentence) {
 
 /** The hint of a setting. In a form what is not given is "auto". */
 export const hintOf = (text) =>
-  sentences(text).map(cut).filter(Boolean).join(" ").replaceAll("`", "").replace(/\bNone\b/g, "auto");
+  sentences(text).map(cut).filter(Boolean).join(" ").replace(/`| \(docs\/\S+\)/g, "").replace(/\bNone\b/g, "auto");
 
 /** Of a solver, an operator, a schedule: its first sentence, unless that is a formula or goes on elsewhere. */
 export function leadOf(text = "") {

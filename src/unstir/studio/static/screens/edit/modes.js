@@ -48,9 +48,13 @@ export const FORM = {
  * @property {string} kind of the job
  * @property {string[]} tasks of models that can do it
  * @property {(form: Form) => object} settings of its own
+ * @property {(form: Form, picture: {width: number, height: number}, model: object) => number[]} [becomes]
+ *   width and height of what comes out, where it is another size than the picture
  * @property {(state: {form: Form, mask: object}) => string} lacks what is still to be done; "" = it can begin
  */
 
+/** How many times larger; NaN where only the model knows, which was trained for it. */
+const scaleOf = (scale, {task}) => scale ?? (task === "upscale" ? NaN : 2);
 const strength = (value) => (value < 1 ? {strength: value} : {});
 const sides = (form) => Object.entries(form.outpaint).filter(([, pixels]) => pixels > 0);
 
@@ -84,6 +88,7 @@ export const MODES = [
     kind: "edit",
     tasks: ["generate", "inpaint"],
     settings: (form) => ({extend: sides(form).map(([side, pixels]) => `${side}:${pixels}`).join(",")}),
+    becomes: ({outpaint: {left, right, top, bottom}}, {width, height}) => [width + left + right, height + top + bottom],
     lacks: ({form}) => (sides(form).length ? "" : "Say by how many pixels, on which side."),
   },
   {
@@ -104,6 +109,7 @@ export const MODES = [
     kind: "upscale",
     tasks: ["generate", "upscale"],
     settings: ({upscale}) => (upscale.scale ? {scale: upscale.scale} : {}),
+    becomes: ({upscale}, {width, height}, model) => [width, height].map((side) => side * scaleOf(upscale.scale, model)),
     lacks: () => "",
   },
 ];

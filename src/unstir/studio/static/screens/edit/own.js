@@ -3,6 +3,7 @@
 import {Field, SchemaForm} from "../../ui/form.js";
 import {html} from "../../ui/html.js";
 import {Slider} from "../../ui/slider.js";
+import {leadOf} from "../../ui/words.js";
 
 /** What may have happened to a picture, in plain words, by the operator that stands for it. */
 const SPOILED = {
@@ -18,7 +19,7 @@ const SPOILED = {
   Crop: "Border cut off",
 };
 
-/** @typedef {{part: object, set: (change: object) => void, errors: Record<string, string>, schema: object|null}} Props */
+/** @typedef {{part: object, set: (change: object) => void, errors: Record<string, string>, schema: object|null, model: object|null}} Props */
 
 /** By mode. @type {Record<string, (props: Props) => any>} */
 export const OWN_FIELDS = {
@@ -39,12 +40,15 @@ export const OWN_FIELDS = {
 
   restore: ({part, set, errors, schema}) => schema && html`<${Spoiled} schema=${schema} value=${part} onChange=${set} errors=${errors} />`,
 
-  upscale: ({part, set, errors}) => html`<${Field} label="Scale" error=${errors.scale}>${(ids) => html`
+  upscale: ({part, set, errors, model}) => html`<${Field} label="Scale" error=${errors.scale}>${(ids) => html`
     <select ...${ids} value=${part.scale ?? ""} onChange=${(event) => set({scale: Number(event.target.value) || null})}>
-      <option value="">as the model was trained</option>
-      ${[2, 3, 4, 8].map((scale) => html`<option key=${scale} value=${scale}>${scale} times</option>`)}
+      <option value="">${trained(model) ? "as the model was trained" : "2 times"}</option>
+      ${(trained(model) ? [2, 3, 4, 8] : [3, 4, 8]).map((scale) => html`<option key=${scale} value=${scale}>${scale} times</option>`)}
     </select>`}<//>`,
 };
+
+/** Whether a model was trained to make pictures larger by some factor. */
+const trained = (model) => model?.task === "upscale";
 
 const Strength = ({value, onChange, error}) => html`<${Amount} label="Strength" value=${value} min=${0.05} max=${1} step=${0.05}
   text=${value.toFixed(2)} hint="How much may change: 1 is all new" onChange=${onChange} error=${error} />`;
@@ -61,7 +65,7 @@ function Spoiled({schema, value, onChange, errors}) {
   const {name} = value.operator;
   const chosen = operators.find((each) => nameOf(each) === name);
   return html`
-    <${Field} label="What happened to it" hint=${chosen?.description} error=${errors.operator}>${(ids) => html`
+    <${Field} label="What happened to it" hint=${leadOf(chosen?.description)} error=${errors.operator}>${(ids) => html`
       <select ...${ids} value=${name} onChange=${(event) => onChange({operator: {name: event.target.value}})}>
         ${operators.map((each) => html`<option key=${nameOf(each)} value=${nameOf(each)}>${SPOILED[nameOf(each)]}</option>`)}
       </select>`}<//>

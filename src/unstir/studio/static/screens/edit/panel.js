@@ -1,12 +1,11 @@
 /** What is to be done to the picture: the mode, the model, words, numbers. */
 
-import {randomSeed} from "../../ui/actions.js";
 import {Field, SchemaForm, errorsOf} from "../../ui/form.js";
 import {html} from "../../ui/html.js";
-import {Button, Icon, ModelPicker, Tabs} from "../../ui/parts.js";
+import {Away, Button, Fault, Icon, ModelPicker, Tabs} from "../../ui/parts.js";
 import {LabelSelect} from "../../ui/prompt.js";
 import {useSchema} from "../../ui/schema.js";
-import {Trouble} from "../../ui/trouble.js";
+import {Count, Seed} from "../../ui/whole.js";
 import {able, MODES, OWN} from "./modes.js";
 import {OWN_FIELDS} from "./own.js";
 
@@ -18,12 +17,14 @@ import {OWN_FIELDS} from "./own.js";
  * @param {(change: Partial<Form>) => void} props.onChange
  * @param {import("./modes.js").Mode} props.mode
  * @param {object|null} props.model
+ * @param {{width: number, height: number}} props.picture
  * @param {string} props.lacks what is still to be done
+ * @param {boolean} props.asking the job is being handed in
  * @param {boolean} props.busy
  * @param {Error|null} props.error what the server said
  * @param {() => void} props.onGo
  */
-export function Panel({form, onChange, mode, model, lacks, busy, error, onGo}) {
+export function Panel({form, onChange, mode, model, picture, lacks, asking, busy, error, onGo}) {
   const go = (event) => {
     event.preventDefault();
     onGo();
@@ -38,7 +39,9 @@ export function Panel({form, onChange, mode, model, lacks, busy, error, onGo}) {
       <${Settings} key=${mode.kind} form=${form} onChange=${onChange} mode=${mode} model=${model} errors=${errorsOf(error)} />
     </div>
     <div class="panel-foot">
-      <${Trouble} error=${error} />
+      <${Fault} error=${error} />
+      ${model && html`<${Outcome} form=${form} mode=${mode} model=${model} picture=${picture} />`}
+      <${Away} asking=${asking} />
       ${lacks && html`<p class="blocked" role="status">${lacks}</p>`}
       <${Button} kind="primary" icon=${mode.icon} type="submit" busy=${busy} disabled=${Boolean(lacks)} title="Ctrl+Enter"
         data-testid="edit-go">${mode.verb}<//>
@@ -46,8 +49,21 @@ export function Panel({form, onChange, mode, model, lacks, busy, error, onGo}) {
   </form>`;
 }
 
-/** The whole number in a field. */
-const atLeast = (least, event) => Math.max(least, Math.round(Number(event.target.value)) || least);
+/** A picture of so many times the pixels of the model is done in one go, or nearly. */
+const AT_ONCE = 4;
+/** Neighbouring windows share half of their width and height. */
+const OVERLAP = 4;
+
+/** How large the picture will be, and whether it takes long. */
+function Outcome({form, mode, model, picture}) {
+  const [width, height] = mode.becomes?.(form, picture, model) ?? [picture.width, picture.height];
+  const times = (width * height) / (model.size[0] * model.size[1]);
+  const grows = width * height > picture.width * picture.height;
+  return html`
+    ${grows && html`<p class="blocked">${picture.width} × ${picture.height} becomes ${width} × ${height}</p>`}
+    ${times > AT_ONCE && html`<p class="blocked" role="status">The model makes ${model.size[1]} × ${model.size[0]} at a
+      time: this is done in about ${Math.ceil(times * OVERLAP).toLocaleString("en-US")} windows and may take long.</p>`}`;
+}
 
 function Settings({form, onChange, mode, model, errors}) {
   const schema = useSchema(mode.kind);
@@ -61,16 +77,10 @@ function Settings({form, onChange, mode, model, errors}) {
       <${Field} label="Negative" error=${errors.negative}>${(ids) => html`<input ...${ids} type="text" value=${form.negative}
         placeholder="what is not to be seen" onInput=${typed("negative")} />`}<//>`}
     <${LabelSelect} model=${model} value=${form.label} onChange=${(label) => onChange({label})} />
-    ${OWN_FIELDS[mode.id]({part, set: (change) => onChange({[mode.id]: {...part, ...change}}), errors, schema})}
+    ${OWN_FIELDS[mode.id]({part, set: (change) => onChange({[mode.id]: {...part, ...change}}), errors, schema, model})}
     <div class="pair">
-      <${Field} label="Pictures" error=${errors.n}>${(ids) => html`<input ...${ids} type="number" min="1" max="64" value=${form.n}
-        onInput=${(event) => onChange({n: atLeast(1, event)})} />`}<//>
-      <${Field} label="Seed" error=${errors.seed}>${(ids) => html`<div class="joined">
-        <input ...${ids} type="text" inputmode="numeric" value=${form.seed}
-          onInput=${(event) => onChange({seed: atLeast(0, event), locked: true})} />
-        <${Button} icon=${form.locked ? "lock" : "unlock"} kind="quiet" label="Keep the seed" aria-pressed=${form.locked}
-          onClick=${() => onChange({locked: !form.locked})} />
-        <${Button} icon="dice" kind="quiet" label="Another seed" onClick=${() => onChange({seed: randomSeed()})} /></div>`}<//>
+      <${Count} value=${form.n} onChange=${(n) => onChange({n})} error=${errors.n} />
+      <${Seed} value=${form.seed} locked=${form.locked} set=${onChange} error=${errors.seed} />
     </div>
     <details class="drawer"><summary><${Icon} name="sliders" size=${16} />Advanced</summary>
       ${schema && html`<${SchemaForm} schema=${schema} value=${advanced} hide=${OWN} defaults=${model?.defaults} errors=${errors}

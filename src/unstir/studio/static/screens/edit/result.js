@@ -1,12 +1,11 @@
 /** What came of an edit: while it runs its preview, then before and after under a slider. */
 
-import {post} from "../../api.js";
-import {complain, go, isOver, keepJob, previews} from "../../state.js";
+import {go, isOver, previews} from "../../state.js";
 import {action, shown} from "../../ui/actions.js";
 import {BeforeAfter, placed} from "../../ui/before-after.js";
 import {html, useState} from "../../ui/html.js";
-import {Button, Progress} from "../../ui/parts.js";
-import {Trouble} from "../../ui/trouble.js";
+import {Button, Fault, Progress} from "../../ui/parts.js";
+import {cancel} from "../../ui/queue.js";
 
 /** Above so many pixels a picture is shown smooth. */
 const SMALL = 256;
@@ -22,20 +21,18 @@ export function Result({job, source, onClose}) {
   const items = job.result?.items ?? [];
   const [chosen, choose] = useState(0);
   const item = items[chosen];
-  const cancel = () => post(`/api/jobs/${job.id}/cancel`).then(keepJob, complain);
   return html`<section class="edit-result" aria-label="Result">
     <div class="edit-result-main">
       ${!isOver(job) && html`<${Previews} job=${job} source=${source} />`}
       ${item && html`<${BeforeAfter} key=${item.id} pixels=${pixels(item)} style=${placed(job.settings, source.picture, item)}
         before=${{url: source.url, alt: "before"}} after=${{...item, alt: "after"}} />`}
-      <${Trouble} error=${job.state === "failed" ? job.error : null} />
-      ${job.state === "cancelled" && html`<p role="status">Cancelled: nothing was made.</p>`}
+      <${Fault} error=${job.state === "failed" ? job.error : null} />
     </div>
     ${items.length > 1 && html`<div class="strip" role="group" aria-label="Results">${items.map((each, k) => html`
       <button type="button" key=${each.id} aria-pressed=${k === chosen} aria-label=${`Result ${k + 1}, seed ${each.seed}`} onClick=${() => choose(k)}>
         <img class=${pixels(each)} src=${each.thumb} alt="" /></button>`)}</div>`}
     <div class="edit-result-foot" role="status">
-      ${!isOver(job) && html`<${Progress} job=${job} /><${Button} icon="close" onClick=${cancel}>Cancel<//>`}
+      ${!isOver(job) && html`<${Progress} job=${job} /><${Button} icon="close" onClick=${() => cancel(job)}>Cancel<//>`}
       ${isOver(job) && html`<${Button} icon="left" onClick=${onClose}>Back to the picture<//>`}
       ${item && html`
         <${Button} kind="primary" icon="edit" onClick=${() => go(`#/edit?item=${item.id}`)}>Use as input<//>

@@ -4,8 +4,7 @@ import {get, submit} from "../../api.js";
 import {complain, info, jobs, waitFor} from "../../state.js";
 import {useDrop} from "../../ui/drop.js";
 import {html, useEffect, useRef, useState} from "../../ui/html.js";
-import {Button, Icon, Progress} from "../../ui/parts.js";
-import {Trouble} from "../../ui/trouble.js";
+import {Button, Fault, Icon, Progress} from "../../ui/parts.js";
 import {chosen, dropped, send} from "./upload.js";
 
 /** @typedef {{id: string, name: string}} Choice */
@@ -15,6 +14,13 @@ const ABOUT = {
   emoji: "1,902 pictures with captions, up to 64×64",
   "fashion-mnist": "70,000 pieces of clothing, 28×28, ten classes",
 };
+
+const counted = (number, one, many) => `${number.toLocaleString("en-US")} ${number === 1 ? one : many}`;
+
+/** "28 pictures, 29 captions and lists" @param {{count: number, pictures?: number}} dataset */
+const holds = ({count, pictures}) => (pictures === undefined ? `${counted(count, "file", "files")}, uploaded`
+  : [counted(pictures, "picture", "pictures"),
+    count > pictures && counted(count - pictures, "caption or list", "captions and lists")].filter(Boolean).join(", "));
 
 /** @param {{value: Choice|null, onChange: (choice: Choice|null) => void}} props */
 export function DataChoice({value, onChange}) {
@@ -29,7 +35,7 @@ export function DataChoice({value, onChange}) {
   const builtin = info.value?.data ?? [];
   return html`<div class="choices small" role="group" aria-label="Data sets">
       ${builtin.map((name) => card(name, name, ABOUT[name] ?? (name.startsWith("points:") ? "points in the plane" : "built in")))}
-      ${uploads.map(({id, name, count}) => card(id, name, `${count.toLocaleString("en-US")} files, uploaded`))}
+      ${uploads.map((each) => card(each.id, each.name, holds(each)))}
     </div>
     <${FolderDrop} onReady=${onChange} />`;
 }
@@ -73,7 +79,7 @@ function FolderDrop({onReady}) {
     <label class="file-button">Choose a folder
       <input type="file" webkitdirectory multiple aria-label="Choose a folder of pictures"
         onChange=${(event) => take(chosen(event.target.files))} /></label>
-    <${Trouble} error=${problem} />
+    <${Fault} error=${problem} />
   </div>`;
 }
 
@@ -92,7 +98,7 @@ export function DataReport({source}) {
   }, [source]);
   const live = jobs.value.get(job?.id) ?? job;
   if (!live) return html`<p role="status">Looking at the data…</p>`;
-  if (live.error) return html`<${Trouble} error=${live.error} />`;
+  if (live.error) return html`<${Fault} error=${live.error} />`;
   if (live.state !== "done") return html`<div role="status"><span>Looking at the data…</span><${Progress} job=${live} /></div>`;
   return html`<${Report} ...${live.result} />`;
 }

@@ -1,25 +1,25 @@
 /** A run, watched: its losses, its samples growing sharper; pause it, go on, try what came of it. */
 
-import {get, post} from "../../api.js";
-import {complain, connections, go, isOver, jobs, keepJob, models} from "../../state.js";
+import {get} from "../../api.js";
+import {connections, go, isOver, jobs, models} from "../../state.js";
 import {Chart, number} from "../../ui/chart.js";
 import {html, useEffect, useRef, useState} from "../../ui/html.js";
-import {Button, Empty, Progress, Spinner, duration} from "../../ui/parts.js";
+import {Button, Empty, Fault, Progress, Spinner, duration} from "../../ui/parts.js";
 import {Player} from "../../ui/player.js";
+import {cancel} from "../../ui/queue.js";
 import {once, useSubmit} from "../../ui/submit.js";
-import {Trouble} from "../../ui/trouble.js";
 import {levelCurves, lossCurves, speed} from "./curves.js";
 import {State} from "./list.js";
 
 const EVERY = 2000; // ms between two looks at the log
 
-/** The newest job of a run: the one that it names, and those that go on with it. */
+/** The job of a run, the one that it names or one that goes on with it: what runs, or waits, or else was the last. */
 function useJob(name, run) {
   const named = useRef(null); // a run whose job has ended names none
   named.current = run?.job ?? named.current;
   return [...jobs.value.values()]
     .filter(({id, kind, settings}) => kind === "train" && (id === named.current || settings.resume === name))
-    .sort((a, b) => b.created - a.created)[0] ?? null;
+    .sort((a, b) => isOver(a) - isOver(b) || (b.state === "running") - (a.state === "running") || b.created - a.created)[0] ?? null;
 }
 
 /** The run and all of its log so far, kept up to date while it trains. @param {string} name */
@@ -68,9 +68,6 @@ function useRun(name) {
   return {run, rows, error, job, look: () => again.current()};
 }
 
-/** End a job; one that trains leaves a checkpoint to go on from. @param {{id: string}} job */
-export const stop = ({id}) => post(`/api/jobs/${id}/cancel`).then(keepJob, complain);
-
 /** Settings that let a run go on for as long again. */
 const twice = ({time, steps}) => (time ? {"training.time": 2 * time} : {"training.steps": 2 * steps});
 
@@ -79,7 +76,7 @@ export function Run({name}) {
   const {run, rows, error, job, look} = useRun(name);
   const {send, busy, error: refused} = useSubmit();
   if (error?.status === 404) return html`<${Gone} name=${name} />`;
-  if (error && !run) return html`<${Trouble} error=${error} />`;
+  if (error && !run) return html`<${Fault} error=${error} />`;
   if (!run) return html`<${Spinner} label="Loading" />`;
   const open = job && !isOver(job);
   const waits = job?.state === "queued";
@@ -91,11 +88,11 @@ export function Run({name}) {
   return html`<div class="run" aria-label=${`Run ${name}`}>
     <header class="run-head">
       <div><h1>${name}</h1><small>trained on ${run.data}</small></div>
-      <${State} state=${waits ? "queued" : run.state} />
+      <${State} state=${open ? job.state : run.state} />
       <div class="run-actions">
         ${run.report && html`<a class="button plain" href=${run.report} target="_blank" rel="noopener">Report</a>`}
-        ${waits ? html`<${Button} icon="close" onClick=${() => stop(job)}>Cancel<//>`
-          : open ? html`<${Button} icon="pause" onClick=${() => stop(job)}>Pause<//>`
+        ${waits ? html`<${Button} icon="close" onClick=${() => cancel(job)}>Cancel<//>`
+          : open ? html`<${Button} icon="pause" onClick=${() => cancel(job)}>Pause<//>`
           : run.state === "done" ? html`<${Button} icon="plus" title="Go on for as long again" busy=${busy} onClick=${resume(twice(run))}>Train longer<//>`
           : run.state !== "running" && html`<${Button} icon="play" busy=${busy} onClick=${resume({})}>Resume<//>`}
         <${Button} kind="primary" icon="generate" disabled=${!model && !run.samples.length}
@@ -103,7 +100,7 @@ export function Run({name}) {
       </div>
     </header>
     ${open && html`<${Progress} job=${job} />`}
-    <${Trouble} error=${refused ?? (job?.state === "failed" ? job.error : null)} />
+    <${Fault} error=${refused ?? (job?.state === "failed" ? job.error : null)} />
     <${Facts} run=${run} rows=${rows} />
     <div class="run-figures">
       <section class="surface block"><h2>Samples</h2><${Samples} run=${run} /></section>

@@ -3,10 +3,9 @@
 import {draft, go, info} from "../../state.js";
 import {SchemaForm, errorsOf, flatten} from "../../ui/form.js";
 import {html} from "../../ui/html.js";
-import {Button, Icon} from "../../ui/parts.js";
+import {Away, Button, Fault, Icon} from "../../ui/parts.js";
 import {useSchema} from "../../ui/schema.js";
 import {useSubmit} from "../../ui/submit.js";
-import {Trouble} from "../../ui/trouble.js";
 import {DataChoice, DataReport} from "./data.js";
 
 const SMALL = "cpu-small";
@@ -47,6 +46,10 @@ export function Setup() {
     forgive();
     form.value = {...form.value, ...change, job: undefined};
   };
+  const typed = ({target}) => {
+    target.setCustomValidity(""); // a message that stays makes the field wrong for good
+    set({name: target.value});
+  };
   const start = async (event) => {
     event.preventDefault();
     const job = await send(() => ({kind: "train", settings: settingsOf(form.value)}));
@@ -76,11 +79,13 @@ export function Setup() {
       <div class="start-row">
         <input id="run-name" type="text" value=${name} placeholder=${data?.name.replaceAll(":", "-") ?? "my-model"} maxlength="64"
           pattern="[A-Za-z0-9][A-Za-z0-9._\\-]*" title="Letters, digits, dots, - and _" aria-label="Name of the model"
-          autocomplete="off" spellcheck=${false} onInput=${(event) => set({name: event.target.value})} />
+          autocomplete="off" spellcheck=${false} onInput=${typed}
+          onInvalid=${({target}) => target.setCustomValidity("letters, digits, dots, - and _, the first a letter or digit")} />
         <${Button} kind="primary" icon="train" type="submit" busy=${busy} disabled=${!data}>Start training<//>
       </div>
       ${!data && html`<p class="hint">Choose what it should learn first.</p>`}
-      <${Trouble} error=${error} />
+      <${Fault} error=${error} />
+      <${Away} asking=${busy} />
     </section>
   </form>`;
 }

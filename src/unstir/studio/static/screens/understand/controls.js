@@ -6,8 +6,8 @@ import {ask, Field, SchemaForm} from "../../ui/form.js";
 import {html} from "../../ui/html.js";
 import {Button} from "../../ui/parts.js";
 import {Slider} from "../../ui/slider.js";
+import {hintOf, leadOf, title} from "../../ui/words.js";
 
-const title = (name) => name.replaceAll("_", " ");
 const nameOf = (component) => component.properties.name.const;
 
 /**
@@ -39,7 +39,7 @@ export function Controls({schema, root = schema, value, onChange, usual = {}, er
       return html`<${SchemaForm} key=${name} schema=${{...schema, $defs: root.$defs}} only=${[name]} value=${value}
         onChange=${onChange} errors=${errors} />`;
     }
-    return html`<${Field} key=${name} label=${title(name)} hint=${asked.text} error=${errors[full]}>
+    return html`<${Field} key=${name} label=${title(name)} hint=${hintOf(asked.text)} error=${errors[full]}>
       ${(ids) => html`<${Control} ...${props} ids=${ids} />`}<//>`;
   })}</div>`;
 }
@@ -86,7 +86,7 @@ function Component({name, asked, now, set, root, errors}) {
   const {name: _, ...inner} = now ?? {};
   const take = (event) => set(event.target.value ? {name: event.target.value} : null);
   const own = chosen && Object.keys(chosen.properties).length > 1;
-  return html`<div class="part"><${Field} label=${title(name)} hint=${chosen?.description || asked.text} error=${errors[name]}>${(ids) => html`
+  return html`<div class="part"><${Field} label=${title(name)} hint=${leadOf(chosen?.description) || hintOf(asked.text)} error=${errors[name]}>${(ids) => html`
       <select ...${ids} name=${name} value=${now?.name ?? ""} onChange=${take}>
         ${asked.nullable && html`<option value="">${asked.fallback ? "none" : "the model's own"}</option>`}
         ${asked.choices.map((choice) => html`<option key=${nameOf(choice)} value=${nameOf(choice)}>${nameOf(choice)}</option>`)}
