@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import random
 import signal
 import sqlite3
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-JOBS, REAL, CLIENTS, KILLS = 1000, 30, 64, 3
+JOBS, REAL, CLIENTS, KILLS = 10_000, 300, 64, 20
 STUB = 0.005
 PROMPTS = ("red heart", "fox", "green apple", "snowman", "pizza")
 
@@ -60,6 +61,17 @@ def make_runner(setup: dict[str, Any]) -> Any:
             tell({"done": job["id"], "items": [], "result": {"answer": answer(seed)}})
 
     return run
+
+
+def draw_on() -> None:
+    """Until it is killed, as kindly as a worker does."""
+    import unstir
+    from unstir.serve.child import stand_back
+
+    stand_back(os.getppid())
+    pipe = unstir.load("emoji")
+    while True:
+        pipe.sample(n=4, prompt="fox")
 
 
 def serve(folder: str, port: int, options: dict[str, Any]) -> None:
@@ -226,7 +238,7 @@ async def durability() -> None:
         async def killer() -> None:
             rng = random.Random(0)
             while min(kills.values()) < KILLS and len(jobs) < JOBS:
-                await asyncio.sleep(rng.uniform(1, 4))
+                await asyncio.sleep(rng.uniform(2, 6))
                 if kills["server"] < KILLS and kills["server"] <= kills["worker"]:
                     host.kill()
                     kills["server"] += 1
@@ -294,7 +306,7 @@ def _wrong(host: Server, jobs: dict[int, dict[str, Any]]) -> tuple[int, int]:
 
 # -- 2. it answers while both cores draw -------------------------------------------------------------------
 async def latency(rate: float = 50, seconds: float = 40) -> None:
-    """Requests at a fixed rate while the worker draws with every core."""
+    """Requests at a fixed rate while the worker draws, and one more process for each core, at the same priority."""
     with server() as host:
         connection = Connection(host)
         big = {"kind": "sample", "model": "emoji", "settings": {"prompt": "fox", "n": 64, "steps": 40}}
@@ -309,9 +321,13 @@ async def latency(rate: float = 50, seconds: float = 40) -> None:
             "status": ("GET", f"/api/jobs/{first}"),
             "submit": ("POST", "/api/jobs", {**wish(0, False), "priority": -10}),
         }
+        others = [subprocess.Popen([sys.executable, __file__, "draw"]) for _ in range(os.cpu_count() or 1)]
+        await asyncio.sleep(8)
         psutil.cpu_percent()
         took = await steadily(host, requests, rate, seconds)
         busy = psutil.cpu_percent()
+        for other in others:
+            other.kill()
         bounds = {"live": 50, "status": 100, "submit": 250}
         rows: dict[str, Any] = {"both cores": f"{busy:.0f}% busy, {rate:g} requests/s, of each kind a third"}
         for name, times in took.items():
@@ -363,7 +379,7 @@ async def overload(seconds: float = 60, job: float = 0.05) -> None:
         async def one(k: int, due: float) -> None:
             nonlocal integer
             connection = free.pop() if free else Connection(host)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # one that lay idle for long may have been closed
                 status, headers, body = await connection("POST", "/api/jobs", wish(k, False, job))
                 statuses.setdefault(status, []).append(time.monotonic() - due)
                 if status == 429:
@@ -536,6 +552,8 @@ def main() -> None:
             from unstir.serve.worker import main as work
 
             work(make_runner)
+        case ["draw"]:
+            draw_on()
         case ["server", folder, port, options]:
             serve(folder, int(port), json.loads(options))
         case names:

@@ -95,9 +95,7 @@ def test_a_folder_of_ones_own(visitor: Visitor, studio: Studio, tmp_path: Path) 
     expect(bars.first).to_contain_text("cats")
     [data] = studio.get("/api/datasets")["datasets"]
     assert (data["name"], data["count"]) == ("pets", 41)
-    expect(page.get_by_role("button", name="pets 41 files, uploaded")).to_have_attribute(
-        "aria-pressed", "true"
-    )
+    expect(page.get_by_role("button", name="pets 41 pictures")).to_have_attribute("aria-pressed", "true")
     page.reload()
     expect(page.get_by_role("list", name="Problems")).to_contain_text("cats/broken.png")
 

@@ -32,7 +32,8 @@ __all__ = ["keep", "looked_at", "router"]
 router = APIRouter(prefix="/api", tags=["files"])
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".txt", ".jsonl", ".csv")
+WORDS = (".txt", ".jsonl", ".csv")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", *WORDS)
 """Of the files of a data set."""
 PART = re.compile(r"[^\x00-\x1f/\\:*?\"<>|]+")
 LONGEST_PART = 200
@@ -53,6 +54,9 @@ class Dataset(Strict):
     id: str
     name: str
     count: int = 0
+    """Files."""
+    pictures: int = 0
+    """How many of them are no words."""
     bytes: int = 0
 
 
@@ -225,11 +229,12 @@ def _parts(path: str) -> list[str]:
 
 
 def _counted(folder: Path) -> dict[str, int]:
-    count = size = 0
+    names, size = [], 0
     for place, _, files in os.walk(folder):
-        count += len(files)
+        names += files
         size += sum(os.lstat(os.path.join(place, file)).st_size for file in files)
-    return {"count": count, "bytes": size}
+    pictures = sum(not name.lower().endswith(WORDS) for name in names)
+    return {"count": len(names), "pictures": pictures, "bytes": size}
 
 
 # -- drafts ------------------------------------------------------------------------------------------------

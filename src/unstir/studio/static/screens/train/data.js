@@ -17,10 +17,9 @@ const ABOUT = {
 
 const counted = (number, one, many) => `${number.toLocaleString("en-US")} ${number === 1 ? one : many}`;
 
-/** "28 pictures, 29 captions and lists" @param {{count: number, pictures?: number}} dataset */
-const holds = ({count, pictures}) => (pictures === undefined ? `${counted(count, "file", "files")}, uploaded`
-  : [counted(pictures, "picture", "pictures"),
-    count > pictures && counted(count - pictures, "caption or list", "captions and lists")].filter(Boolean).join(", "));
+/** "28 pictures, 29 captions and lists" @param {{count: number, pictures: number}} dataset */
+const holds = ({count, pictures}) => [counted(pictures, "picture", "pictures"),
+  count > pictures && counted(count - pictures, "caption or list", "captions and lists")].filter(Boolean).join(", ");
 
 /** @param {{value: Choice|null, onChange: (choice: Choice|null) => void}} props */
 export function DataChoice({value, onChange}) {
