@@ -324,7 +324,10 @@ async def latency(rate: float = 50, seconds: float = 40) -> None:
         others = [subprocess.Popen([sys.executable, __file__, "draw"]) for _ in range(os.cpu_count() or 1)]
         await asyncio.sleep(8)
         psutil.cpu_percent()
-        took = await steadily(host, requests, rate, seconds)
+        took, alone = await asyncio.gather(
+            steadily(host, requests, rate, seconds),
+            asyncio.to_thread(_synced, host.folder / "synced", seconds),
+        )
         busy = psutil.cpu_percent()
         for other in others:
             other.kill()
@@ -335,7 +338,22 @@ async def latency(rate: float = 50, seconds: float = 40) -> None:
                 " / ".join(f"{1e3 * quantile(times, q):.1f}" for q in (0.5, 0.99, 0.999, 1))
                 + f" ms of {len(times)} (p99 at most {bounds[name]})"
             )
+        shown = " / ".join(f"{1e3 * quantile(alone, q):.1f}" for q in (0.5, 0.99, 1))
+        rows["fsync alone, at the same time: p50 / p99 / most"] = f"{shown} ms of {len(alone)}"
         show("latency", rows)
+
+
+def _synced(path: Path, seconds: float) -> list[float]:
+    """Seconds that the disk took, for 4 kB at a time: what an acknowledgement cannot be faster than."""
+    took, until = [], time.monotonic() + seconds
+    with path.open("wb", buffering=0) as file:
+        while time.monotonic() < until:
+            begun = time.monotonic()
+            file.write(bytes(4096))
+            os.fsync(file.fileno())
+            took.append(time.monotonic() - begun)
+            time.sleep(0.1)
+    return took
 
 
 async def steadily(
