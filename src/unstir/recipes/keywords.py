@@ -31,7 +31,9 @@ def wish_of(request: Drawing, pipe: Pipeline, strength: float | None = None) -> 
     """What `Pipeline.edit`, `upscale` and `restore` have in common."""
     from ..pipeline.restoration import Wish
 
-    given = {word: value for word, value in _completed(request.sampling, pipe).items() if value is not None}
+    # what was left open is the method's to choose, before it is the model's
+    asked = {f.name for f in fields(request.sampling) if getattr(request.sampling, f.name) is not None}
+    given = {word: value for word, value in _completed(request.sampling, pipe).items() if word in asked}
     method = "auto" if request.method is None else complete(request.method, None)
     shared = {word: getattr(request, word) for word in ("n", "seed", "tile", "overlap", "prompt")}
     for word in ("label", "negative"):
