@@ -17,6 +17,7 @@ from playwright.sync_api import (
     ConsoleMessage,
     Page,
     Request,
+    TimeoutError as PlaywrightTimeout,
     expect,
     sync_playwright,
 )
@@ -164,3 +165,17 @@ class Visitor:
     def close(self) -> None:
         for context in self.contexts:
             context.close()
+
+
+def fill_advanced(page: Page, selector: str, value: str) -> None:
+    """Types into a field of Advanced, opened again where the page was drawn anew while it loaded."""
+    field = page.locator(selector).first
+    for _ in range(5):
+        if not field.is_visible():
+            page.locator("details.drawer > summary").first.click()
+        try:
+            field.fill(value, timeout=3_000)
+        except PlaywrightTimeout:
+            continue
+        return
+    field.fill(value)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import Locator, Page, expect
 
-from browsing import Studio, Visitor
+from browsing import Studio, Visitor, fill_advanced
 
 Job = dict[str, Any]
 
@@ -45,9 +45,7 @@ def stroke(page: Page, *places: tuple[float, float]) -> None:
 
 
 def few_steps(page: Page) -> None:
-    if page.locator("details[open]").count() == 0:
-        page.locator("summary").click()
-    page.locator("[name='sampling.steps']").fill("3")
+    fill_advanced(page, "[name='sampling.steps']", "3")
 
 
 def ended(studio: Studio, kind: str) -> Job:

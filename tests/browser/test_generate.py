@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from browsing import Studio, Visitor
+from browsing import Studio, Visitor, fill_advanced
 from serving import eventually
 
 Job = dict[str, Any]
@@ -151,8 +151,7 @@ def test_settings_and_seed(page: Page, asked: Callable[[], Job]) -> None:
     page.get_by_test_id("seed").fill("11")
     page.get_by_test_id("seed").blur()
     expect(page.get_by_test_id("seed-lock")).to_have_attribute("aria-pressed", "true")
-    page.get_by_test_id("advanced").locator("summary").click()
-    page.locator("[name='sampling.steps']").fill("many")
+    fill_advanced(page, "[name='sampling.steps']", "many")
     expect(page.get_by_test_id("generate")).to_be_disabled()
     page.locator("[name='sampling.steps']").fill("5")
     page.locator("[name='sampling.solver']").select_option("DDIM")

@@ -9,14 +9,13 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from browsing import Studio, Visitor
+from browsing import Studio, Visitor, fill_advanced
 
 
 def start(page: Page, data: str, name: str, **settings: Any) -> None:
     page.locator(f"[data-source={data}]").click()
-    page.locator("summary").click()
     for setting, value in settings.items():
-        page.locator(f"[name='{setting}'], [name='training.{setting}']").first.fill(str(value))
+        fill_advanced(page, f"[name='{setting}'], [name='training.{setting}']", str(value))
     page.get_by_label("Name of the model").fill(name)
     page.get_by_role("button", name="Start training").click()
 
