@@ -232,5 +232,10 @@ def test_the_policy(studio: Studio, visitor: Visitor) -> None:
     page.evaluate("text => { document.body.insertAdjacentHTML('beforeend', text); }", STRINGS[1])
     expect(page.locator("body > img")).to_be_attached()
     assert page.evaluate("() => globalThis.broken") is None
+    for _ in range(100):  # what is refused is reported a little later
+        if any("Content Security Policy" in fault for fault in visitor.faults):
+            break
+        page.wait_for_timeout(100)
     assert any("Content Security Policy" in fault for fault in visitor.faults)
+    page.wait_for_timeout(1000)
     visitor.forgive("Content Security Policy", "404", f"{studio.base}/x")
