@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import time
@@ -179,3 +180,18 @@ def fill_advanced(page: Page, selector: str, value: str) -> None:
             continue
         return
     field.fill(value)
+
+
+def drop(page: Page, content: bytes, name: str) -> None:
+    """A picture's file falls on the page."""
+    transfer = page.evaluate_handle(
+        """([content, name]) => {
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name, {type: "image/png"}));
+            return transfer;
+        }""",
+        [base64.b64encode(content).decode(), name],
+    )
+    for event in ("dragover", "drop"):
+        page.dispatch_event("main", event, {"dataTransfer": transfer})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from browsing import Studio, Visitor
+from browsing import Studio, Visitor, drop
 from serving import eventually
 
 GONE = ("ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED", "ERR_NETWORK")
@@ -39,22 +38,6 @@ def group(page: Page, name: str) -> Locator:
 
 def states(studio: Studio) -> dict[str, str]:
     return {job["settings"]["prompt"]: job["state"] for job in studio.get("/api/jobs")["jobs"]}
-
-
-def drop(page: Page, path: Path) -> None:
-    """A file falls on the page."""
-    content = base64.b64encode(path.read_bytes()).decode()
-    transfer = page.evaluate_handle(
-        """async ([content, name]) => {
-            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name, {type: "image/png"}));
-            return transfer;
-        }""",
-        [content, path.name],
-    )
-    for event in ("dragover", "drop"):
-        page.dispatch_event("main", event, {"dataTransfer": transfer})
 
 
 def test_nothing_is_lost(browser: Browser, studio: Studio, tmp_path: Path) -> None:
@@ -145,7 +128,7 @@ def story(visitor: Visitor, studio: Studio, folder: Path) -> None:
     page.get_by_test_id("prompt").fill("something else")
     page.get_by_test_id("seed").fill("1")
     page.get_by_test_id("seed").blur()
-    drop(page, file)
+    drop(page, file.read_bytes(), file.name)
     expect(page.get_by_test_id("toasts")).to_contain_text("Settings of heart.png restored")
     restored(page)
 

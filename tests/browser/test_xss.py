@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import Page, expect
 
-from browsing import Studio, Visitor
+from browsing import Studio, Visitor, drop
 from serving import eventually
 
 RUN = "globalThis.broken=1;alert(1)"
@@ -203,16 +202,7 @@ def test_files_that_are_dropped(page: Page, tmp_path: Path) -> None:
         about.add_text("unstir", json.dumps(recipe))
         path = tmp_path / f"{number}.png"
         Image.new("RGB", (8, 8)).save(path, pnginfo=about)
-        transfer = page.evaluate_handle(
-            """([content, name]) => {
-                const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-                const transfer = new DataTransfer();
-                transfer.items.add(new File([bytes], name, {type: "image/png"}));
-                return transfer;
-            }""",
-            [base64.b64encode(path.read_bytes()).decode(), f"{text}.png"],
-        )
-        page.dispatch_event("main", "drop", {"dataTransfer": transfer})
+        drop(page, path.read_bytes(), f"{text}.png")
         expect(page.get_by_test_id("toasts")).to_contain_text(
             f"Its model, {' '.join(text.split())}, is not here"
         )
